@@ -94,11 +94,13 @@ static u64 part_in_entry(u64 block, u64 n)
 			     (block & (CHAIN_PAGE_BLOCKS - 1)));
 }
 
-/* Does the part make up all blocks of its entry that there are? */
-static bool whole_entry(const struct chain_statemap *m, u64 block, u64 part)
+/*
+ * Is the part all of its entry? A last entry that is not full never is: what
+ * lies beyond the end must stay absent when the layer grows.
+ */
+static bool whole_entry(u64 part)
 {
-	return !(block & (CHAIN_PAGE_BLOCKS - 1)) &&
-	       (part == CHAIN_PAGE_BLOCKS || block + part >= m->blocks);
+	return part == CHAIN_PAGE_BLOCKS;
 }
 
 int chain_statemap_prepare(struct chain_statemap *m, u64 block, u64 n,
@@ -109,7 +111,7 @@ int chain_statemap_prepare(struct chain_statemap *m, u64 block, u64 n,
 		u64 entry = block >> CHAIN_PAGE_SHIFT;
 		int r;
 
-		if (!whole_entry(m, block, part) &&
+		if (!whole_entry(part) &&
 		    READ_ONCE(m->dir[entry]) != state) {
 			r = make_page(m, entry, gfp);
 			if (r)
@@ -164,7 +166,7 @@ static void set_in_entry(struct chain_statemap *m, u64 block, u64 part,
 
 	while (chain_dir_is_state(e)) {
 		if (e == state || e == DM_CHAIN_DAMAGED ||
-		    WARN_ON_ONCE(!whole_entry(m, block, part)) ||
+		    WARN_ON_ONCE(!whole_entry(part)) ||
 		    try_cmpxchg(&m->dir[entry], &e, (unsigned long)state))
 			return;
 	}
@@ -228,24 +230,6 @@ u64 chain_statemap_run(const struct chain_statemap *m, u64 block, u64 max,
 	return max_t(u64, run, 1);
 }
 
-int chain_statemap_load_group(struct chain_statemap *m, u64 group,
-			      const u64 *words)
-{
-	u64 block = group * DM_CHAIN_GROUP_BLOCKS;
-	u64 entry = block >> CHAIN_PAGE_SHIFT;
-	u32 at = (block & (CHAIN_PAGE_BLOCKS - 1)) / CHAIN_STATES_PER_WORD;
-	int r;
-
-	if (!memchr_inv(words, 0, CHAIN_GROUP_WORDS * sizeof(*words)))
-		return 0;
-	r = make_page(m, entry, GFP_KERNEL);
-	if (r)
-		return r;
-	memcpy((u64 *)m->dir[entry] + at, words,
-	       CHAIN_GROUP_WORDS * sizeof(*words));
-	return 0;
-}
-
 /* Clear the states of a group that lie beyond the last block. */
 static void cut_tail(u64 blocks, u64 group, u64 *words)
 {
@@ -256,6 +240,25 @@ static void cut_tail(u64 blocks, u64 group, u64 *words)
 		return;
 	for (i = blocks - first; i < DM_CHAIN_GROUP_BLOCKS; i++)
 		chain_state_put(words, i, DM_CHAIN_ABSENT);
+}
+
+int chain_statemap_load_group(struct chain_statemap *m, u64 group,
+			      u64 *words)
+{
+	u64 block = group * DM_CHAIN_GROUP_BLOCKS;
+	u64 entry = block >> CHAIN_PAGE_SHIFT;
+	u32 at = (block & (CHAIN_PAGE_BLOCKS - 1)) / CHAIN_STATES_PER_WORD;
+	int r;
+
+	cut_tail(m->blocks, group, words);
+	if (!memchr_inv(words, 0, CHAIN_GROUP_WORDS * sizeof(*words)))
+		return 0;
+	r = make_page(m, entry, GFP_KERNEL);
+	if (r)
+		return r;
+	memcpy((u64 *)m->dir[entry] + at, words,
+	       CHAIN_GROUP_WORDS * sizeof(*words));
+	return 0;
 }
 
 void chain_statemap_read_group(const struct chain_statemap *m, u64 group,

@@ -18,9 +18,6 @@
 #define CHAIN_PAGE_BLOCKS	(1U << CHAIN_PAGE_SHIFT)
 #define CHAIN_PAGE_WORDS	(CHAIN_PAGE_BLOCKS / CHAIN_STATES_PER_WORD)
 
-/* A mask and a pattern: which states of a set are meant by a call. */
-#define CHAIN_STATE_BIT(s)	(1U << (s))
-
 /**
  * struct chain_statemap - states of @blocks blocks
  * @blocks: blocks there are; lookups beyond are the caller's bug
@@ -55,12 +52,11 @@ unsigned long *chain_statemap_grow_alloc(u64 blocks);
 
 /**
  * chain_statemap_load_group() - take over a decoded group
- * @words: CHAIN_GROUP_WORDS
+ * @words: CHAIN_GROUP_WORDS; states beyond the end are cleared in them
  *
  * Context: before the map is shared; may sleep. Return: 0 or -ENOMEM.
  */
-int chain_statemap_load_group(struct chain_statemap *m, u64 group,
-			      const u64 *words);
+int chain_statemap_load_group(struct chain_statemap *m, u64 group, u64 *words);
 
 /**
  * chain_statemap_read_group() - copy a group's states
