@@ -469,3 +469,19 @@ void chain_raw_fingerprint_update(struct chain_id *fp, unsigned int i,
 	word = cpu_to_le32(~crc);
 	memcpy(at, &word, sizeof(word));
 }
+
+CHAIN_EXPORT_FOR_KUNIT(chain_header_strerror);
+CHAIN_EXPORT_FOR_KUNIT(chain_header_init);
+CHAIN_EXPORT_FOR_KUNIT(chain_default_max_size);
+CHAIN_EXPORT_FOR_KUNIT(chain_layer_bytes);
+CHAIN_EXPORT_FOR_KUNIT(chain_max_size_for);
+CHAIN_EXPORT_FOR_KUNIT(chain_header_decode);
+CHAIN_EXPORT_FOR_KUNIT(chain_header_encode);
+CHAIN_EXPORT_FOR_KUNIT(chain_header_pick);
+CHAIN_EXPORT_FOR_KUNIT(chain_sector_encode);
+CHAIN_EXPORT_FOR_KUNIT(chain_sector_decode);
+CHAIN_EXPORT_FOR_KUNIT(chain_group_encode);
+CHAIN_EXPORT_FOR_KUNIT(chain_group_decode);
+CHAIN_EXPORT_FOR_KUNIT(chain_link_check);
+CHAIN_EXPORT_FOR_KUNIT(chain_raw_sample);
+CHAIN_EXPORT_FOR_KUNIT(chain_raw_fingerprint_update);
