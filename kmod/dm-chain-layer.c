@@ -65,7 +65,7 @@ static enum chain_header_status read_slots(struct chain_att *att, void *buf,
 
 	for (i = 0; i < 2; i++) {
 		slot[i] = buf + i * DM_CHAIN_HEADER_BYTES;
-		if (chain_rw(att, slot_offset[i], slot[i], DM_CHAIN_HEADER_BYTES,
+		if (chain_rw(att, CHAIN_META, slot_offset[i], slot[i], DM_CHAIN_HEADER_BYTES,
 			     REQ_OP_READ))
 			slot[i] = NULL;
 	}
@@ -84,7 +84,7 @@ static void free_slots(void *buf)
 
 static int write_slot(struct chain_att *att, int i, void *buf)
 {
-	return chain_rw(att, slot_offset[i], buf, DM_CHAIN_HEADER_BYTES,
+	return chain_rw(att, CHAIN_META, slot_offset[i], buf, DM_CHAIN_HEADER_BYTES,
 			REQ_OP_WRITE | REQ_FUA);
 }
 
@@ -166,7 +166,7 @@ int chain_layer_update_rest(struct chain_att *att)
 	lockdep_assert_held(&l->rw_mutex);
 	if (!buf)
 		return -ENOMEM;
-	r = chain_rw(att, slot_offset[0], buf, DM_CHAIN_HEADER_BYTES, REQ_OP_READ);
+	r = chain_rw(att, CHAIN_META, slot_offset[0], buf, DM_CHAIN_HEADER_BYTES, REQ_OP_READ);
 	slot = r ? 0 : rest_of(att, buf);
 	chain_header_encode(&l->hdr, buf);
 	r = write_slot(att, slot, buf);
@@ -185,7 +185,7 @@ int chain_layer_write_trailer(struct chain_att *att,
 	if (!buf)
 		return -ENOMEM;
 	chain_header_encode(hdr, buf);
-	r = chain_rw(att, chain_trailer_offset(hdr), buf, DM_CHAIN_HEADER_BYTES,
+	r = chain_rw(att, CHAIN_META, chain_trailer_offset(hdr), buf, DM_CHAIN_HEADER_BYTES,
 		     REQ_OP_WRITE | REQ_FUA);
 	free_slots(buf);
 	return r;
@@ -208,7 +208,7 @@ static int load_groups(struct chain_att *att, u64 group, unsigned int n,
 	unsigned int i, damaged;
 	int r;
 
-	r = chain_rw(att, l->hdr.map_offset + group * DM_CHAIN_GROUP_BYTES, buf,
+	r = chain_rw(att, CHAIN_META, l->hdr.map_offset + group * DM_CHAIN_GROUP_BYTES, buf,
 		     n * DM_CHAIN_GROUP_BYTES, REQ_OP_READ);
 	for (i = 0; i < n; i++) {
 		if (r)	/* unreadable is lost: EIO there, the rest goes on */
@@ -279,7 +279,7 @@ static int load_map(struct chain_att *att)
 		bool bad = false;
 
 		if (i % 8 == 0)
-			bad = chain_rw(att, l->hdr.presence_offset + i * 512, page,
+			bad = chain_rw(att, CHAIN_META, l->hdr.presence_offset + i * 512, page,
 				       4096, REQ_OP_READ);
 		if (bad)
 			memset(page, 0, 4096);
@@ -668,7 +668,6 @@ static void close_rw(struct chain_att *att)
 
 	lockdep_assert_held(&l->rw_mutex);
 	chain_meta_bind(att);
-	chain_meta_resume(l);
 	if (!READ_ONCE(l->failed) && !chain_meta_sync(l) && h) {
 		h->marks &= ~DM_CHAIN_MARK_IN_USE;
 		memset(&h->use_host, 0, sizeof(h->use_host));
@@ -794,7 +793,7 @@ int chain_raw_fingerprint(struct chain_att *att, struct chain_id *fp)
 		chain_raw_sample(size, i, &offset, &len);
 		if (!len)
 			continue;
-		r = chain_rw(att, offset, buf, len, REQ_OP_READ);
+		r = chain_rw(att, CHAIN_META, offset, buf, len, REQ_OP_READ);
 		if (!r)
 			chain_raw_fingerprint_update(fp, i, buf, len);
 	}

@@ -80,14 +80,14 @@ struct chain_meta {
  * Dirty groups
  *--------------------------------------------------------------*/
 
-static void groups_free(struct chain_groups *g)
+static void dirty_free(struct chain_groups *g)
 {
 	kvfree(g->dirty);
 	kvfree(g->summary);
 	kvfree(g->present);
 }
 
-static int groups_alloc(struct chain_groups *g, u64 blocks)
+static int dirty_alloc(struct chain_groups *g, u64 blocks)
 {
 	u64 longs;
 
@@ -98,7 +98,7 @@ static int groups_alloc(struct chain_groups *g, u64 blocks)
 	g->summary = kvcalloc(BITS_TO_LONGS(longs), sizeof(long), GFP_KERNEL);
 	if (g->dirty && g->present && g->summary)
 		return 0;
-	groups_free(g);
+	dirty_free(g);
 	return -ENOMEM;
 }
 
@@ -337,7 +337,7 @@ static void free_batch(struct chain_meta *m, unsigned int keep)
 
 static int write_page(struct chain_meta *m, u64 offset, void *page)
 {
-	return chain_rw(m->att, offset, page, 4096, REQ_OP_WRITE);
+	return chain_rw(m->att, CHAIN_META, offset, page, 4096, REQ_OP_WRITE);
 }
 
 /* Step 2: empty but valid, before the first FLUSH. */
@@ -651,7 +651,7 @@ static int load_present(struct chain_meta *m)
 
 	for (i = 0; i < n; i++) {
 		if (i % 8 == 0 &&
-		    chain_rw(m->att, l->hdr.presence_offset + i * 512,
+		    chain_rw(m->att, CHAIN_META, l->hdr.presence_offset + i * 512,
 			     m->presence, 4096, REQ_OP_READ))
 			return -EIO;
 		if (!chain_sector_decode(DM_CHAIN_PRESENCE_MAGIC,
@@ -694,7 +694,7 @@ static void meta_free(struct chain_meta *m)
 	kfree(m->batch);
 	free_page((unsigned long)m->presence);
 	bioset_exit(&m->bios);
-	groups_free(&m->g);
+	dirty_free(&m->g);
 	kfree(m);
 }
 
@@ -720,7 +720,7 @@ int chain_meta_create(struct chain_att *att, struct workqueue_struct *wq)
 	if (!m)
 		return -ENOMEM;
 	meta_init(m, att, wq);
-	r = groups_alloc(&m->g, att->layer->map.blocks);
+	r = dirty_alloc(&m->g, att->layer->map.blocks);
 	if (!r)
 		r = alloc_buffers(m);
 	if (!r)
@@ -750,7 +750,7 @@ void *chain_meta_grow_alloc(u64 blocks)
 {
 	struct chain_groups *g = kzalloc(sizeof(*g), GFP_KERNEL);
 
-	if (g && groups_alloc(g, blocks)) {
+	if (g && dirty_alloc(g, blocks)) {
 		kfree(g);
 		return NULL;
 	}
@@ -760,7 +760,7 @@ void *chain_meta_grow_alloc(u64 blocks)
 void chain_meta_grow_free(void *mem)
 {
 	if (mem)
-		groups_free(mem);
+		dirty_free(mem);
 	kfree(mem);
 }
 
