@@ -227,8 +227,6 @@ void dev_open(struct dev *d, const char *path, unsigned int flags)
 		die("%s: %s", path, strerror(errno));
 	if (S_ISBLK(st.st_mode) && !(flags & DEV_BUFFERED))
 		mode |= O_DIRECT;
-	if (flags & DEV_DSYNC)
-		mode |= O_DSYNC;
 	d->fd = open(path, mode);
 	if (d->fd < 0)
 		die("%s: %s", path, strerror(errno));
@@ -247,7 +245,8 @@ void dev_plant(struct dev *d, const char *spec)
 		[PLANT_FLIP] = "flip", [PLANT_DROP] = "drop",
 		[PLANT_TEAR] = "tear", [PLANT_SHIFT] = "shift",
 		[PLANT_NODISCARD] = "nodiscard", [PLANT_NOZERO] = "nozero",
-		[PLANT_STALE] = "stale",
+		[PLANT_STALE] = "stale", [PLANT_NOFLUSH] = "noflush",
+		[PLANT_NOFUA] = "nofua",
 	};
 	const char *colon = strchr(spec, ':');
 	size_t i;
@@ -268,7 +267,7 @@ void dev_plant(struct dev *d, const char *spec)
 }
 
 /* True for every plant_at-th operation of the kind. */
-static bool plant_hits(struct dev *d, bool of_this_kind)
+bool dev_planted(struct dev *d, bool of_this_kind)
 {
 	if (!d->plant || !of_this_kind)
 		return false;
@@ -277,7 +276,23 @@ static bool plant_hits(struct dev *d, bool of_this_kind)
 
 static bool plant_in_write(const struct dev *d)
 {
-	return d->plant != PLANT_NODISCARD && d->plant != PLANT_NOZERO;
+	return d->plant >= PLANT_FLIP && d->plant <= PLANT_STALE &&
+	       d->plant != PLANT_NODISCARD && d->plant != PLANT_NOZERO;
+}
+
+void dev_tell(struct dev *d, enum dev_event ev, const void *buf, u64 off, u64 len)
+{
+	if (d->watch)
+		d->watch(d->watch_arg, ev, buf, off, len);
+}
+
+static int raw_write(struct dev *d, const void *buf, u64 len, u64 off)
+{
+	int r = full_pwrite(d->fd, buf, len, off);
+
+	if (!r)
+		dev_tell(d, EV_WRITE, buf, off, len);
+	return r;
 }
 
 /* A copy-up without a lock: reads the block, waits, writes it back. */
@@ -291,7 +306,7 @@ static int write_stale(struct dev *d, const void *buf, u64 len, u64 off)
 	sleep_ms(5);
 	memcpy(copy + (off - from), buf, len);
 	if (!r)
-		r = full_pwrite(d->fd, copy, to - from, from);
+		r = raw_write(d, copy, to - from, from);
 	free(copy);
 	return r;
 }
@@ -305,17 +320,17 @@ static int write_planted(struct dev *d, const void *buf, u64 len, u64 off)
 	case PLANT_DROP:
 		return 0;
 	case PLANT_TEAR:
-		return full_pwrite(d->fd, buf, len > SECTOR ? SECTOR : 0, off);
+		return raw_write(d, buf, len > SECTOR ? SECTOR : 0, off);
 	case PLANT_SHIFT:
 		off = off + len + SECTOR <= d->size ? off + SECTOR : off - SECTOR;
-		return full_pwrite(d->fd, buf, len, off);
+		return raw_write(d, buf, len, off);
 	case PLANT_STALE:
 		return write_stale(d, buf, len, off);
 	default:
 		copy = xalloc_aligned(len);
 		memcpy(copy, buf, len);
 		copy[len / 2 + 17] ^= 4;
-		r = full_pwrite(d->fd, copy, len, off);
+		r = raw_write(d, copy, len, off);
 		free(copy);
 		return r;
 	}
@@ -328,16 +343,23 @@ int dev_read(struct dev *d, void *buf, u64 len, u64 off)
 
 int dev_write(struct dev *d, const void *buf, u64 len, u64 off)
 {
-	if (plant_hits(d, plant_in_write(d)))
+	if (dev_planted(d, plant_in_write(d)))
 		return write_planted(d, buf, len, off);
-	return full_pwrite(d->fd, buf, len, off);
+	return raw_write(d, buf, len, off);
 }
 
 int dev_flush(struct dev *d, bool data_only)
 {
-	int r = data_only ? fdatasync(d->fd) : fsync(d->fd);
+	int r;
 
-	return r ? -errno : 0;
+	if (dev_planted(d, d->plant == PLANT_NOFLUSH))
+		return 0;
+	dev_tell(d, EV_FLUSH_BEGIN, NULL, 0, 0);
+	r = data_only ? fdatasync(d->fd) : fsync(d->fd);
+	if (r)
+		return -errno;
+	dev_tell(d, EV_FLUSH_END, NULL, 0, 0);
+	return 0;
 }
 
 bool whole_blocks(u64 off, u64 len, u64 block, u64 *from, u64 *to)
@@ -347,35 +369,42 @@ bool whole_blocks(u64 off, u64 len, u64 block, u64 *from, u64 *to)
 	return *from < *to;
 }
 
-static int file_punch(int fd, u64 off, u64 len)
+static int file_punch(struct dev *d, u64 off, u64 len)
 {
 	int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 
-	return fallocate(fd, mode, off, len) ? -errno : 0;
+	return fallocate(d->fd, mode, off, len) ? -errno : 0;
+}
+
+static int done(struct dev *d, enum dev_event ev, int r, u64 off, u64 len)
+{
+	if (!r)
+		dev_tell(d, ev, NULL, off, len);
+	return r;
 }
 
 int dev_discard(struct dev *d, u64 off, u64 len)
 {
 	u64 range[2] = { off, len }, from, to;
 
-	if (plant_hits(d, d->plant == PLANT_NODISCARD))
+	if (dev_planted(d, d->plant == PLANT_NODISCARD))
 		return 0;
 	if (d->is_block)
 		return ioctl(d->fd, BLKDISCARD, range) ? -errno : 0;
 	if (!whole_blocks(off, len, d->block, &from, &to))
 		return 0;
-	return file_punch(d->fd, from, to - from);
+	return done(d, EV_DISCARD, file_punch(d, from, to - from), from, to - from);
 }
 
 int dev_zero(struct dev *d, u64 off, u64 len, bool punch)
 {
 	u64 range[2] = { off, len };
 
-	if (plant_hits(d, d->plant == PLANT_NOZERO))
+	if (dev_planted(d, d->plant == PLANT_NOZERO))
 		return 0;
 	if (d->is_block && !punch)
 		return ioctl(d->fd, BLKZEROOUT, range) ? -errno : 0;
-	return file_punch(d->fd, off, len);
+	return done(d, EV_ZERO, file_punch(d, off, len), off, len);
 }
 
 /* Stamps */
@@ -451,6 +480,13 @@ bool stamp_is(const void *sector, u64 seed, u64 at)
 	const struct stamp *s = sector;
 
 	return s->seed == seed && s->sector == at && stamp_valid(sector);
+}
+
+bool stamp_of(const void *sector, u64 seed)
+{
+	const struct stamp *s = sector;
+
+	return !memcmp(s->magic, stamp_magic, sizeof(s->magic)) && s->seed == seed;
 }
 
 bool is_zero(const void *buf, size_t n)

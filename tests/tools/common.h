@@ -106,6 +106,18 @@ enum plant {
 	PLANT_NODISCARD,	/* a discard acknowledged, not done */
 	PLANT_NOZERO,
 	PLANT_STALE,		/* a whole-block read-modify-write with an old copy */
+	PLANT_NOFLUSH,		/* a flush acknowledged, not done */
+	PLANT_NOFUA,		/* a FUA write done as a plain one */
+};
+
+/* What really reached the device, told to an onlooker (struct dev, watch). */
+enum dev_event {
+	EV_WRITE,		/* done */
+	EV_FUA,
+	EV_DISCARD,
+	EV_ZERO,
+	EV_FLUSH_BEGIN,
+	EV_FLUSH_END,
 };
 
 struct dev {
@@ -117,17 +129,22 @@ struct dev {
 	enum plant plant;
 	u64 plant_at;
 	atomic_ullong plant_count;
+	void (*watch)(void *arg, enum dev_event ev, const void *buf, u64 off,
+		      u64 len);
+	void *watch_arg;
 };
 
 enum {
 	DEV_RO = 1,
 	DEV_BUFFERED = 2,
-	DEV_DSYNC = 4,
 };
 
 void dev_open(struct dev *d, const char *path, unsigned int flags);
 void dev_close(struct dev *d);
 void dev_plant(struct dev *d, const char *spec);
+/* Is this operation, one of those that the defect is about, to suffer it? */
+bool dev_planted(struct dev *d, bool of_this_kind);
+void dev_tell(struct dev *d, enum dev_event ev, const void *buf, u64 off, u64 len);
 /* All return 0 or -errno; short transfers are continued. */
 int dev_read(struct dev *d, void *buf, u64 len, u64 off);
 int dev_write(struct dev *d, const void *buf, u64 len, u64 off);
@@ -176,6 +193,8 @@ void stamp_fill(void *buf, u64 off, u64 len, const struct stamp_id *id);
 bool stamp_valid(const void *sector);
 /* valid, of this seed, and at its place */
 bool stamp_is(const void *sector, u64 seed, u64 at);
+/* carries this seed's stamp at all, even damaged or misplaced */
+bool stamp_of(const void *sector, u64 seed);
 const char *stamp_text(const void *sector, char *text, size_t n);
 bool is_zero(const void *buf, size_t n);
 
