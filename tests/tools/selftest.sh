@@ -63,7 +63,7 @@ expect_text() {
 
 new_disk() {
 	rm -f "$work"/disk* "$work"/model*
-	truncate -s "${1:-8M}" "$work/disk"
+	truncate -s 8M "$work/disk"
 }
 
 test_iomodel() {
@@ -154,9 +154,144 @@ test_cut() {
 	done
 }
 
+# A power cut at each flush of a run, then in the stretch behind it. Says how
+# many of these states are wrong: flushes, subsets, subsets with torn writes,
+# the last also judged as if first writes of blocks were whole.
+crash_states() {
+	local next=0 mark flush flushes copy=$work/target.copy out
+	local bad=0 subset=0 torn=0 part=0
+
+	truncate -s 4M "$work/target"
+	flushes=$("$bin/crashlog" list "$work/log" --summary |
+		  sed 's/.* flushes=\([0-9]*\).*/\1/')
+	for ((flush = 0; flush <= flushes; flush++)); do
+		out=$("$bin/crashlog" replay "$work/log" "$work/target" \
+			--from "$next" --to-flush $flush --discard junk) || return 2
+		next=$(value next "$out")
+		state "$work/target" "$(value mark "$out")" --fresh ||
+			bad=$((bad + 1))
+		[ "$flush" -lt "$flushes" ] || break
+		cp "$work/target" "$copy"
+		mark=$(cut_after "$copy" "$next" $flush)
+		state "$copy" "$mark" --no-whole || subset=$((subset + 1))
+		cp "$work/target" "$copy"
+		mark=$(cut_after "$copy" "$next" $flush --torn)
+		state "$copy" "$mark" --no-whole || torn=$((torn + 1))
+		state "$copy" "$mark" --fresh || part=$((part + 1))
+	done
+	echo "flushes $((flushes > 10)) wrong: $((bad > 0)) $((subset > 0)) $((torn > 0)) part $((part > 0))"
+}
+
+# value NAME LINE: the number in "... NAME=number ..."
+value() {
+	local rest=" $2"
+
+	rest=${rest##* "$1"=}
+	echo "${rest%% *}"
+}
+
+# state IMAGE MARK OPTION...
+state() {
+	local image=$1 mark=$2
+
+	shift 2
+	"$bin/crashwrite" check "$image" --log "$work/ops" --mark "$mark" "$@" \
+		> "$work/state" 2>&1
+}
+
+cut_after() {
+	local image=$1 next=$2 seed=$3
+
+	shift 3
+	value mark "$("$bin/crashlog" replay "$work/log" "$image" --from "$next" \
+		--to-entry "$next" --subset --seed "$seed" "$@")"
+}
+
+crash_run() {
+	rm -f "$work/log" "$work/ops" "$work"/target*
+	truncate -s 0 "$work/disk"
+	truncate -s 4M "$work/disk"
+	"$bin/crashwrite" run "$work/disk" --log "$work/ops" --ops 800 \
+		--simulate-log "$work/log" "$@"
+}
+
+test_crash() {
+	local disk=$work/disk ops=$work/ops defect
+
+	expect 0 "crashwrite: run" crash_run --threads 3
+	expect 0 "crashwrite: no cut, nothing lost" "$bin/crashwrite" check \
+		"$disk" --log "$ops" --mark end --fresh
+	expect 0 "crashlog: list" "$bin/crashlog" list "$work/log"
+	expect_text 0 "ended=yes" "crashlog: summary" \
+		"$bin/crashlog" list "$work/log" --summary
+	# the simulated disk tears first writes of blocks, as raw disks do
+	expect_text 0 "flushes 1 wrong: 0 0 0 part 1" \
+		"crash: states of a good disk" crash_states
+	expect 0 "crashlog: replay to the end" "$bin/crashlog" replay \
+		"$work/log" "$work/target"
+	expect 0 "crashlog: ends as the disk did" \
+		"$bin/iomodel" compare "$disk" "$work/target"
+	rm "$work/target" && truncate -s 4M "$work/target"
+	expect 0 "crashlog: walk" "$bin/crashlog" walk "$work/log" \
+		"$work/target" --every 5 --cmd "sh -c 'test \$0 -ge 5'"
+	expect 1 "crashlog: walk stops at a failure" "$bin/crashlog" walk \
+		"$work/log" "$work/target" --cmd "sh -c 'test \$0 -lt 20'"
+	expect 2 "crashlog: not a log" "$bin/crashlog" list "$disk"
+	expect 0 "crashwrite: run without FUA" crash_run --no-fua
+	expect_text 0 "flushes 1 wrong: 0 0 0 part 1" \
+		"crash: states without FUA" crash_states
+	expect 0 "crashwrite: a run that loses a flush" crash_run \
+		--self-test-corrupt noflush:4
+	expect_text 0 "wrong: 1 1 1" "crash: finds a lost flush" crash_states
+	expect 0 "crashwrite: a run with lost FUA" crash_run \
+		--self-test-corrupt nofua:1
+	expect_text 0 "wrong: [01] 1 1" "crash: finds lost FUA" crash_states
+	for defect in drop:20 tear:20 flip:20 nodiscard:2; do
+		expect 0 "crashwrite: a run with '$defect'" crash_run \
+			--self-test-corrupt $defect
+		expect_text 0 "wrong: 1 1 1" "crash: finds '$defect'" crash_states
+	done
+}
+
+# First writes of blocks, after a snapshot too: the hook does nothing here, but
+# what follows it is judged as written to a new top.
+test_first_writes() {
+	local check=("$bin/crashwrite" check "$work/disk" --log "$work/ops")
+
+	expect 0 "crashwrite: run with snapshots" crash_run --hook true \
+		--hook-every 200 --hook-max 2
+	expect_text 0 "first-writes [1-9]" "crashwrite: first writes in new tops" \
+		"${check[@]}" --mark end
+	expect 0 "crashwrite: run of whole blocks" crash_run --ops 1 --threads 1 \
+		--min 8K --max 8K --no-discard --no-zeroes --no-fua --flush-percent 0
+	expect 0 "crashwrite: first write there" "${check[@]}" --mark 0 --fresh
+	tear_one_sector
+	expect_text 1 "in part" "crashwrite: finds a torn first write" \
+		"${check[@]}" --mark 0 --fresh
+	expect 0 "crashwrite: torn is allowed in place" "${check[@]}" --mark 0
+}
+
+# Zeroes one sector of a block of which the run wrote all.
+tear_one_sector() {
+	local block
+
+	for ((block = 0; block < 1024; block++)); do
+		[ "$(dd if="$work/disk" bs=4k skip=$block count=1 status=none |
+		     grep -ac DMCSTAMP)" != 0 ] || continue
+		dd if="$work/disk" bs=4k skip=$block count=1 status=none |
+			grep -ao DMCSTAMP | wc -l | grep -qx 8 || continue
+		dd if=/dev/zero of="$work/disk" bs=512 seek=$((block * 8 + 3)) \
+			count=1 conv=notrunc status=none
+		return
+	done
+	echo "# nothing to tear"
+}
+
 [ -n "$bin" ] || build
 test_iomodel
 test_hooks
 test_cut
+test_crash
+test_first_writes
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
