@@ -287,11 +287,60 @@ tear_one_sector() {
 	echo "# nothing to tear"
 }
 
+test_lostupdate() {
+	local lu=$bin/lostupdate disk=$work/disk
+
+	new_disk
+	expect_text 0 "used up [2-9] times" "lostupdate: run" "$lu" "$disk" \
+		--rounds 10000
+	expect 0 "lostupdate: eight threads, large blocks, hook" "$lu" "$disk" \
+		--rounds 1000 --threads 8 --block-size 64K --hook true
+	expect_text 1 "is lost" "lostupdate: finds a copy-up without a lock" \
+		"$lu" "$disk" --rounds 5000 --self-test-corrupt stale:40
+	expect_text 1 "is lost" "lostupdate: finds a dropped write" \
+		"$lu" "$disk" --rounds 5000 --self-test-corrupt drop:100
+	expect 1 "lostupdate: a failing hook fails the run" "$lu" "$disk" \
+		--rounds 5000 --hook false
+}
+
+test_uringread() {
+	local ur=$bin/uringread disk=$work/disk
+
+	new_disk
+	expect 0 "uringread: reads without workers" "$ur" "$disk" 2000 \
+		--max-workers 0
+	expect_text 1 "workers [1-9]" "uringread: finds workers" \
+		"$ur" "$disk" 2000 --max-workers 0 --force-async
+	expect 0 "uringread: writes" "$ur" "$disk" 500 --write
+}
+
+test_trailers() {
+	local tr=$bin/trailers disk=$work/disk kind text
+
+	if ! command -v blkid > /dev/null; then
+		echo "ok - trailers # SKIP no blkid"
+		return
+	fi
+	for kind in md0.90/0.90 md1.0/1.0 md1.1/1.1 md1.2/1.2 lvm/LVM2_member \
+		    mbr/dos gpt/gpt; do
+		text=${kind#*/}
+		kind=${kind%/*}
+		new_disk
+		expect 0 "trailers: $kind" "$tr" "$disk" "$kind"
+		expect_text 0 "$text" "trailers: $kind is seen" blkid -p "$disk"
+		expect 0 "trailers: wipe" "$tr" "$disk" wipe
+		expect 2 "trailers: $kind is gone" blkid -p "$disk"
+	done
+}
+
 [ -n "$bin" ] || build
 test_iomodel
 test_hooks
 test_cut
 test_crash
 test_first_writes
+test_lostupdate
+test_uringread
+test_trailers
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
