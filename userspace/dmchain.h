@@ -197,7 +197,7 @@ struct image {
 #define IMAGE_ANY_MARK	2	/* don't refuse by marks, the caller looks */
 #define IMAGE_TRY_WRITE	4	/* as IMAGE_WRITE, but reading will do where the
 				 * file or its file system is read-only */
-#define IMAGE_TRUNCATED	8	/* check: a file that is too short is no error */
+#define IMAGE_CHECK	8	/* check: it looks at length and header copies itself */
 
 /**
  * image_open() - open a closed or shared layer and read its header
@@ -238,9 +238,6 @@ int image_write_header(struct image *img);
 /** image_write_trailer() - a copy of the header at the end of the layer; no
  * flush */
 int image_write_trailer(struct image *img);
-
-/** image_trailer_valid() - a header of this layer's life is at its end */
-bool image_trailer_valid(struct image *img);
 
 /* marks.c */
 
@@ -328,6 +325,8 @@ struct walk {
  * claimed: walk_close() or image_release() before dm is to have it.
  */
 int walk_open(struct walk *w, const char *path, uint32_t format, int flags);
+/** walk_from() - the same from an open top, which is moved into @w in any case */
+int walk_from(struct walk *w, struct image *top, int flags);
 void walk_close(struct walk *w);
 
 /* imgmap.c */
@@ -354,51 +353,6 @@ uint64_t imgmap_run(const struct imgmap *m, uint64_t block, uint64_t end);
 /** imgmap_count() - bytes in blocks of a state */
 uint64_t imgmap_count(const struct imgmap *m, const struct chain_header *h,
 		      unsigned int state);
-
-/**
- * struct map_group - a map group as it was read
- * @index: of the group
- * @words: states; a damaged sector's are DM_CHAIN_DAMAGED
- * @damaged: mask of damaged sectors
- * @present: its presence bit is set, or the sector that has it is damaged
- */
-struct map_group {
-	uint64_t index;
-	uint64_t words[CHAIN_GROUP_WORDS];
-	unsigned int damaged;
-	bool present;
-};
-
-/**
- * struct presence - a presence map as it was read
- * @sectors: number of sectors
- * @words: CHAIN_SECTOR_WORDS each; of a damaged sector all ones
- * @bad: per sector: it is damaged
- * @damaged: how many are
- */
-struct presence {
-	uint64_t sectors;
-	uint64_t *words;
-	bool *bad;
-	uint64_t damaged;
-};
-
-int presence_load(struct presence *p, struct image *img);
-void presence_free(struct presence *p);
-static inline bool presence_get(const struct presence *p, uint64_t group)
-{
-	return p->words[group / 64] >> (group % 64) & 1;
-}
-
-/**
- * map_groups() - read groups of a state map
- * @nr: groups from the first on
- * @cb: for each group that may hold anything, in order; nonzero stops
- *
- * Return: 0, what @cb returned, or a negative exit code.
- */
-int map_groups(struct image *img, const struct presence *p, uint64_t nr,
-	       int (*cb)(struct map_group *g, void *arg), void *arg);
 
 /* walkmap.c */
 
