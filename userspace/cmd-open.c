@@ -229,7 +229,7 @@ int cmd_open(int argc, char **argv)
 		ret = args_format(format, &o.format);
 	if (!ret && !dm_name_valid(argv[0]))
 		ret = msg_fail(EXIT_USAGE,
-			       "%s: no name for a disk; letters, digits and any of #+-.:=@_ (127 at most)",
+			       "%s: no name for a disk; letters, digits and any of #+-.:@_ (127 at most)",
 			       argv[0]);
 	if (ret)
 		return -ret;

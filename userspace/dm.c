@@ -37,8 +37,9 @@ static void quiet(int level, const char *file, int line, int err,
 
 bool dm_name_valid(const char *name)
 {
+	/* No "=", it stands between name and path in other commands. */
 	static const char ok[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				 "abcdefghijklmnopqrstuvwxyz0123456789#+-.:=@_";
+				 "abcdefghijklmnopqrstuvwxyz0123456789#+-.:@_";
 	size_t len = strlen(name);
 
 	return len && len <= NAME_MAX_LEN && strspn(name, ok) == len &&

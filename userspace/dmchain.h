@@ -394,6 +394,7 @@ int extents_end(struct extents *x);
  * @data_bytes: in blocks held as data
  * @zero_bytes: in blocks held as zero
  * @damaged_bytes: in blocks whose map sector is damaged
+ * @map_bytes: memory that its map takes, once for all its users; 0: not open
  * @users: names of the open disks that have it, ends with NULL; or NULL
  */
 struct show_layer {
@@ -408,6 +409,7 @@ struct show_layer {
 	uint64_t data_bytes;
 	uint64_t zero_bytes;
 	uint64_t damaged_bytes;
+	uint64_t map_bytes;
 	char **users;
 };
 
