@@ -23,7 +23,13 @@
  *	dm.c		everything of libdevmapper: tables, UUIDs, cookies
  *	control.c	/dev/dm-chain
  *	module.c	libkmod
- *	disk.c		an open disk: what the kernel says of it, and its files
+ *	disk.c		open disks: who has which layer, where do they live
+ *	disk-info.c	what the kernel says of a disk
+ *	disk-resize.c	a disk grows while it is in use
+ *	disk-recover.c	what a killed controller left
+ *	run.c		locks between controllers
+ *	holder.c	who has a block device open
+ *	klog.c		why the kernel refused
  *	size.c		input and output of sizes and ids
  *
  * Errors: a function that can fail returns 0 or a negative exit code (see enum
@@ -396,6 +402,7 @@ int extents_end(struct extents *x);
  * @data_bytes: in blocks held as data
  * @zero_bytes: in blocks held as zero
  * @damaged_bytes: in blocks whose map sector is damaged
+ * @map_bytes: memory that its map takes, once for all its users; 0: not open
  * @users: names of the open disks that have it, ends with NULL; or NULL
  */
 struct show_layer {
@@ -410,6 +417,7 @@ struct show_layer {
 	uint64_t data_bytes;
 	uint64_t zero_bytes;
 	uint64_t damaged_bytes;
+	uint64_t map_bytes;
 	char **users;
 };
 
@@ -471,8 +479,11 @@ int module_load(void);
 int control_open(void);
 int control_layers(int ctl, dev_t disk, struct dm_chain_layer **layers,
 		   unsigned int *nr);
+/** control_map() - neighbours of one owner and state may come unmerged */
 int control_map(int ctl, dev_t disk,
 		int (*cb)(const struct dm_chain_extent *e, void *arg), void *arg);
+/** control_snapshot() - switch to the layer attached in role "next"
+ * @pause_ns: how long the disk's I/O was held back */
 int control_snapshot(int ctl, dev_t disk, uint64_t *pause_ns);
 int control_resize(int ctl, dev_t disk, uint64_t size);
 int control_expedite(int ctl, bool on);
@@ -499,6 +510,8 @@ int loop_grow(dev_t dev);
 /** layer_marker_set() - keep udev's hands off a layer's device: marker file
  * in /run/dmchain/layers that the udev rule looks for */
 int layer_marker_set(dev_t dev);
+/** layer_markers_clean() - drop those of devices that are no layers (any more);
+ * what this controller has set counts as long as a table has it */
 void layer_markers_clean(void);
 
 /* dm.c */
@@ -519,12 +532,30 @@ struct table {
 /** dm_uuid prefix of all disks: DMCHAIN- followed by the top's UUID at open */
 #define DMCHAIN_DM_UUID_PREFIX "DMCHAIN-"
 
-int dm_create(const char *name, const struct table *t);
+/**
+ * dm_create() - a new disk, running
+ * @uuid: all of the DM UUID
+ * @force: take over an in-use mark of another host
+ */
+int dm_create(const char *name, const char *uuid, const struct table *t,
+	      bool force);
+/** dm_reload_resume() - another table; after a failure the old one runs on */
 int dm_reload_resume(const char *name, const struct table *t);
 int dm_remove(const char *name);
 int dm_clear(const char *name);
-/** dm_disk() - device number of a disk; -EXIT_FAILED if there is none */
+/**
+ * dm_disk() - device number of a chain disk
+ * @suspended: may be NULL
+ *
+ * Return: 0, or -EXIT_FAILED if there is none: says nothing then, @name may be
+ * something else.
+ */
 int dm_disk(const char *name, dev_t *dev, bool *suspended);
+/**
+ * dm_table_read() - live table of a disk
+ * @t: filled in, for dm_table_free(); may be NULL
+ * @text: the line as the kernel prints it (malloc); may be NULL
+ */
 int dm_table_read(const char *name, struct table *t, char **text);
 void dm_table_free(struct table *t);
 /** dm_each() - every chain disk; @cb nonzero stops */

@@ -63,6 +63,8 @@ static json_object *json_layer(const struct show_layer *l, unsigned int index)
 				json_object_new_uint64(l->damaged_bytes));
 	json_object_object_add(o, "marks", json_marks(l->marks));
 	json_object_object_add(o, "users", json_users(l->users));
+	json_object_object_add(o, "map-bytes",
+			       json_object_new_uint64(l->map_bytes));
 	return o;
 }
 
