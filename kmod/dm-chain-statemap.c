@@ -236,9 +236,8 @@ static void cut_tail(u64 blocks, u64 group, u64 *words)
 	u64 first = group * DM_CHAIN_GROUP_BLOCKS;
 	u64 i;
 
-	if (first + DM_CHAIN_GROUP_BLOCKS <= blocks)
-		return;
-	for (i = blocks - first; i < DM_CHAIN_GROUP_BLOCKS; i++)
+	for (i = blocks > first ? blocks - first : 0;
+	     i < DM_CHAIN_GROUP_BLOCKS; i++)
 		chain_state_put(words, i, DM_CHAIN_ABSENT);
 }
 
