@@ -318,3 +318,15 @@ size_t chain_statemap_bytes(const struct chain_statemap *m)
 {
 	return m->nr * sizeof(*m->dir) + atomic64_read(&m->pages) * PAGE_SIZE;
 }
+
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_grow_alloc);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_init);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_exit);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_grow);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_prepare);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_set);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_run);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_load_group);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_read_group);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_count);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_bytes);
