@@ -11,6 +11,7 @@
 #include <linux/build_bug.h>
 #include <linux/crc32c.h>
 #include <linux/errno.h>
+#include <linux/export.h>
 #include <linux/kernel.h>
 #include <linux/limits.h>
 #include <linux/minmax.h>
@@ -48,6 +49,13 @@ typedef uint64_t u64;
 /* crc32c as the kernel's: no inversion before or after. In lib-crc.c. */
 u32 chain_crc32c(u32 crc, const void *p, size_t len);
 
+#endif
+
+/* The suites in tests/ are modules of their own and need what they test. */
+#ifdef DM_CHAIN_KUNIT
+#define CHAIN_EXPORT_FOR_KUNIT(sym)	EXPORT_SYMBOL_GPL(sym)
+#else
+#define CHAIN_EXPORT_FOR_KUNIT(sym)	static_assert(sizeof(__typeof__(sym)))
 #endif
 
 #endif

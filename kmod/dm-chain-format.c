@@ -45,15 +45,23 @@ static u64 presence_bytes(u64 groups)
 	return round_up_u64(sectors * 512, 4096);
 }
 
-static void set_offsets(struct chain_header *h)
-{
-	u64 groups = chain_max_groups(h);
+/* Where the parts lie. A whole header would be much for a kernel stack. */
+struct layout {
+	u64 map_offset;
+	u64 data_offset;
+};
 
-	h->presence_offset = DM_CHAIN_PRESENCE_OFFSET;
-	h->map_offset = h->presence_offset + presence_bytes(groups);
-	h->data_offset = round_up_u64(h->map_offset +
+static struct layout layout_for(u64 max_size, u32 block_shift)
+{
+	u64 blocks = ((max_size - 1) >> block_shift) + 1;
+	u64 groups = chain_blocks_to_groups(blocks);
+	struct layout at;
+
+	at.map_offset = DM_CHAIN_PRESENCE_OFFSET + presence_bytes(groups);
+	at.data_offset = round_up_u64(at.map_offset +
 				      groups * DM_CHAIN_GROUP_BYTES,
 				      DM_CHAIN_ALIGN);
+	return at;
 }
 
 static bool size_valid(u64 size)
@@ -67,17 +75,27 @@ static bool block_shift_valid(u32 shift)
 	       shift <= DM_CHAIN_MAX_BLOCK_SHIFT;
 }
 
+static bool sizes_valid(u64 size, u64 max_size, u32 block_shift)
+{
+	return size_valid(size) && size_valid(max_size) && max_size >= size &&
+	       block_shift_valid(block_shift);
+}
+
 int chain_header_init(struct chain_header *h, u64 size, u64 max_size,
 		      u32 block_shift)
 {
-	if (!size_valid(size) || !size_valid(max_size) || max_size < size ||
-	    !block_shift_valid(block_shift))
+	struct layout at;
+
+	if (!sizes_valid(size, max_size, block_shift))
 		return -EINVAL;
+	at = layout_for(max_size, block_shift);
 	memset(h, 0, sizeof(*h));
 	h->size = size;
 	h->max_size = max_size;
 	h->block_shift = block_shift;
-	set_offsets(h);
+	h->presence_offset = DM_CHAIN_PRESENCE_OFFSET;
+	h->map_offset = at.map_offset;
+	h->data_offset = at.data_offset;
 	return 0;
 }
 
@@ -98,7 +116,6 @@ u64 chain_layer_bytes(const struct chain_header *h)
 
 u64 chain_max_size_for(u64 bytes, u32 block_shift)
 {
-	struct chain_header h;
 	u64 low = 0, high;
 
 	if (!block_shift_valid(block_shift))
@@ -108,10 +125,10 @@ u64 chain_max_size_for(u64 bytes, u32 block_shift)
 	/* Blocks that fit: monotonous, so halve the interval. */
 	while (low < high) {
 		u64 mid = low + (high - low + 1) / 2;
+		u64 size = mid << block_shift;
 
-		if (!chain_header_init(&h, mid << block_shift,
-				       mid << block_shift, block_shift) &&
-		    chain_layer_bytes(&h) <= bytes)
+		if (layout_for(size, block_shift).data_offset + size +
+		    DM_CHAIN_TRAILER_BYTES <= bytes)
 			low = mid;
 		else
 			high = mid - 1;
@@ -121,13 +138,14 @@ u64 chain_max_size_for(u64 bytes, u32 block_shift)
 
 static bool geometry_valid(const struct chain_header *h)
 {
-	struct chain_header g;
+	struct layout at;
 
-	if (chain_header_init(&g, h->size, h->max_size, h->block_shift))
+	if (!sizes_valid(h->size, h->max_size, h->block_shift))
 		return false;
-	return h->presence_offset == g.presence_offset &&
-	       h->map_offset == g.map_offset &&
-	       h->data_offset == g.data_offset && h->limit <= h->size;
+	at = layout_for(h->max_size, h->block_shift);
+	return h->presence_offset == DM_CHAIN_PRESENCE_OFFSET &&
+	       h->map_offset == at.map_offset &&
+	       h->data_offset == at.data_offset && h->limit <= h->size;
 }
 
 static bool link_valid(const struct chain_link *l)
@@ -451,3 +469,19 @@ void chain_raw_fingerprint_update(struct chain_id *fp, unsigned int i,
 	word = cpu_to_le32(~crc);
 	memcpy(at, &word, sizeof(word));
 }
+
+CHAIN_EXPORT_FOR_KUNIT(chain_header_strerror);
+CHAIN_EXPORT_FOR_KUNIT(chain_header_init);
+CHAIN_EXPORT_FOR_KUNIT(chain_default_max_size);
+CHAIN_EXPORT_FOR_KUNIT(chain_layer_bytes);
+CHAIN_EXPORT_FOR_KUNIT(chain_max_size_for);
+CHAIN_EXPORT_FOR_KUNIT(chain_header_decode);
+CHAIN_EXPORT_FOR_KUNIT(chain_header_encode);
+CHAIN_EXPORT_FOR_KUNIT(chain_header_pick);
+CHAIN_EXPORT_FOR_KUNIT(chain_sector_encode);
+CHAIN_EXPORT_FOR_KUNIT(chain_sector_decode);
+CHAIN_EXPORT_FOR_KUNIT(chain_group_encode);
+CHAIN_EXPORT_FOR_KUNIT(chain_group_decode);
+CHAIN_EXPORT_FOR_KUNIT(chain_link_check);
+CHAIN_EXPORT_FOR_KUNIT(chain_raw_sample);
+CHAIN_EXPORT_FOR_KUNIT(chain_raw_fingerprint_update);

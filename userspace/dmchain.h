@@ -245,6 +245,7 @@ enum marks_use {
 	MARKS_TOP_RW,	/* to be written as a disk */
 	MARKS_TOP_RO,	/* to be read as a disk */
 	MARKS_LOWER,	/* a parent */
+	MARKS_NEW_PARENT, /* a parent that gets another child */
 };
 
 /**
@@ -258,12 +259,19 @@ int image_check_marks(const struct image *img, enum marks_use use, bool force);
 
 /**
  * image_check_in_use() - before its header is written while it is closed
- * @what: of the command, for the line: "resize"
+ * @what: of the command, for the line: "resize"; NULL: a mark that is left from
+ *	before this host went down doesn't matter
  *
  * Refuses an in-use mark: the layer is open elsewhere, or was when its host
  * went down.
  */
 int image_check_in_use(const struct image *img, const char *what, bool force);
+
+/** image_clear_use() - drop the in-use mark; the header isn't written */
+void image_clear_use(struct image *img);
+/** image_clear_seal() - drop the seal (H3: that needs a new content id); the
+ * mark of many children stays */
+void image_clear_seal(struct image *img);
 
 /** marks_name() - of the @i-th mark, or NULL behind the last */
 const char *marks_name(unsigned int i);

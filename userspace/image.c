@@ -241,10 +241,12 @@ static int check_size(struct image *img, int flags)
 			(unsigned long long)chain_layer_bytes(&img->hdr));
 }
 
-static int check_features(struct image *img)
+static int check_features(struct image *img, int flags)
 {
 	uint64_t unknown = img->hdr.compat_ro & ~DM_CHAIN_COMPAT_RO_KNOWN;
 
+	if (unknown && (flags & IMAGE_TRY_WRITE))
+		img->writable = false;
 	if (!unknown || !img->writable)
 		return 0;
 	return msg_fail(EXIT_IMAGE,
@@ -259,7 +261,7 @@ static int check_header(struct image *img, int flags)
 	if (!ret)
 		ret = check_size(img, flags);
 	if (!ret)
-		ret = check_features(img);
+		ret = check_features(img, flags);
 	if (ret)
 		return ret;
 	if (img->damaged_slots && !(flags & IMAGE_CHECK))
@@ -410,8 +412,7 @@ static int check_unchanged(struct image *img)
 	if (ret)
 		return ret;
 	img->stale_slots = now.stale_slots;
-	if (now.hdr.generation == img->hdr.generation &&
-	    chain_id_equal(&now.hdr.use_nonce, &img->hdr.use_nonce))
+	if (now.hdr.generation == img->hdr.generation)
 		return 0;
 	return msg_fail(EXIT_REFUSED,
 			"%s: somebody else has changed the header; find out who has it open",

@@ -107,21 +107,25 @@ static void read_groups(struct image *img, uint64_t first, uint64_t nr,
 		read_sectors(img, first + i, buf + i * DM_CHAIN_GROUP_BYTES);
 }
 
+static bool all_zero(const uint8_t *buf, size_t len)
+{
+	return !*buf && !memcmp(buf, buf + 1, len - 1);
+}
+
+/* What was never written is absent, not damaged. */
 static void decode_group(const struct image *img, const struct presence *p,
 			 struct map_group *g, const uint8_t *buf)
 {
 	unsigned int i;
 
-	g->present = presence_get(p, g->index);
-	g->damaged = chain_group_decode(img->hdr.map_seed, g->index, buf,
+	g->blank = all_zero(buf, DM_CHAIN_GROUP_BYTES);
+	g->invalid = chain_group_decode(img->hdr.map_seed, g->index, buf,
 					g->words);
-	if (g->present)
-		return;
+	g->damaged = presence_get(p, g->index) ? g->invalid : 0;
 	for (i = 0; i < DM_CHAIN_GROUP_SECTORS; i++)
-		if (g->damaged & 1U << i)
+		if (g->invalid & ~g->damaged & 1U << i)
 			memset(g->words + i * CHAIN_SECTOR_WORDS, 0,
 			       CHAIN_SECTOR_WORDS * sizeof(*g->words));
-	g->damaged = 0;
 }
 
 int map_groups(struct image *img, const struct presence *p, uint64_t nr,
@@ -151,10 +155,69 @@ int map_groups(struct image *img, const struct presence *p, uint64_t nr,
 
 int map_group_write(struct image *img, const struct map_group *g)
 {
-	uint8_t buf[DM_CHAIN_GROUP_BYTES];
+	uint8_t buf[DM_CHAIN_GROUP_BYTES], old[DM_CHAIN_GROUP_BYTES];
+	unsigned int i;
 
 	chain_group_encode(img->hdr.map_seed, g->index, g->words, buf);
+	if (g->damaged)
+		read_sectors(img, g->index, old);
+	for (i = 0; i < DM_CHAIN_GROUP_SECTORS; i++)
+		if (g->damaged & 1U << i)
+			memcpy(buf + i * 512, old + i * 512, 512);
 	return image_write(img, buf, sizeof(buf), group_offset(img, g->index));
+}
+
+int presence_write(struct image *img, const struct presence *p, uint64_t sector)
+{
+	uint8_t buf[512];
+
+	chain_sector_encode(DM_CHAIN_PRESENCE_MAGIC, img->hdr.map_seed, sector,
+			    p->words + PRESENCE_WORDS(sector), buf);
+	return image_write(img, buf, sizeof(buf),
+			   img->hdr.presence_offset + sector * sizeof(buf));
+}
+
+/* @tail_data: the last block is held as data */
+struct clear_beyond {
+	struct image *img;
+	bool tail_data;
+};
+
+static int clear_group(struct map_group *g, void *arg)
+{
+	struct clear_beyond *c = arg;
+	uint64_t first = g->index * DM_CHAIN_GROUP_BLOCKS;
+	uint64_t blocks = chain_blocks(&c->img->hdr);
+	bool changed = false;
+	uint64_t i;
+
+	i = blocks > first ? blocks - first : 0;
+	if (i && i <= DM_CHAIN_GROUP_BLOCKS)
+		c->tail_data = chain_state_get(g->words, i - 1) == DM_CHAIN_DATA;
+	for (; i < DM_CHAIN_GROUP_BLOCKS; i++) {
+		if (chain_state_get(g->words, i) != DM_CHAIN_DATA)
+			continue;
+		chain_state_put(g->words, i, DM_CHAIN_ZERO);
+		changed = true;
+	}
+	return changed ? map_group_write(c->img, g) : 0;
+}
+
+int map_clear_beyond(struct image *img)
+{
+	const struct chain_header *h = &img->hdr;
+	uint64_t end = chain_blocks(h) << h->block_shift;
+	struct clear_beyond c = { .img = img };
+	struct presence p;
+	int ret = presence_load(&p, img);
+
+	if (ret)
+		return ret;
+	ret = map_groups(img, &p, chain_max_groups(h), clear_group, &c);
+	presence_free(&p);
+	if (ret || !c.tail_data)
+		return ret;
+	return image_zero(img, end - h->size, h->data_offset + h->size);
 }
 
 static bool all_absent(const struct map_group *g)

@@ -5,6 +5,7 @@
 #include "dmchain.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 const char *marks_name(unsigned int i)
 {
@@ -45,17 +46,18 @@ struct mark_rule {
 #define RW	(1U << MARKS_TOP_RW)
 #define RO	(1U << MARKS_TOP_RO)
 #define LOWER	(1U << MARKS_LOWER)
+#define NEW	(1U << MARKS_NEW_PARENT)
 
 static const struct mark_rule rules[] = {
-	{ DM_CHAIN_MARK_INCOMPLETE, RW | RO | LOWER,
+	{ DM_CHAIN_MARK_INCOMPLETE, RW | RO | LOWER | NEW,
 	  "the copy into it was never completed; let its mirror run to the end, or make it anew" },
-	{ DM_CHAIN_MARK_SPOILED, RW | RO | LOWER,
+	{ DM_CHAIN_MARK_SPOILED, RW | RO | LOWER | NEW,
 	  "a commit has changed what it shows, so it is no disk by itself; open the layer above that commit" },
-	{ DM_CHAIN_MARK_PREPARED, RW,
+	{ DM_CHAIN_MARK_PREPARED, RW | NEW,
 	  "prepared for a pivot that was not decided; open the disk it was copied from" },
-	{ DM_CHAIN_MARK_RETIRED, RW,
+	{ DM_CHAIN_MARK_RETIRED, RW | NEW,
 	  "retired, the disk went on elsewhere; open it there, or this one --read-only" },
-	{ DM_CHAIN_MARK_PENDING, RW,
+	{ DM_CHAIN_MARK_PENDING, RW | NEW,
 	  "part of a snapshot of several disks that was cut off; dmchain recover decides it" },
 };
 
@@ -112,7 +114,28 @@ int image_check_in_use(const struct image *img, const char *what, bool force)
 		return 0;
 	if (!in_use_here(img))
 		return refuse_other_host(img);
+	if (!what)
+		return 0;
 	return msg_fail(EXIT_REFUSED,
 			"%s: was not closed before this host went down, or is a copy of an open layer; open and close it once, or %s it with --force",
 			img->label, what);
+}
+
+void image_clear_use(struct image *img)
+{
+	struct chain_header *h = &img->hdr;
+
+	h->marks &= ~DM_CHAIN_MARK_IN_USE;
+	memset(&h->use_host, 0, sizeof(h->use_host));
+	memset(&h->use_boot, 0, sizeof(h->use_boot));
+	memset(&h->use_nonce, 0, sizeof(h->use_nonce));
+}
+
+void image_clear_seal(struct image *img)
+{
+	struct chain_header *h = &img->hdr;
+
+	h->marks &= ~DM_CHAIN_MARK_SEALED;
+	memset(&h->sealed_by, 0, sizeof(h->sealed_by));
+	memset(h->child_path, 0, sizeof(h->child_path));
 }

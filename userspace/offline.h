@@ -37,13 +37,15 @@ int image_zero(struct image *img, uint64_t len, uint64_t offset);
  * @index: of the group
  * @words: states; a damaged sector's are DM_CHAIN_DAMAGED
  * @damaged: mask of damaged sectors
- * @present: its presence bit is set, or the sector that has it is damaged
+ * @invalid: mask of those that aren't valid: damaged, or never written
+ * @blank: all bytes are zero
  */
 struct map_group {
 	uint64_t index;
 	uint64_t words[CHAIN_GROUP_WORDS];
 	unsigned int damaged;
-	bool present;
+	unsigned int invalid;
+	bool blank;
 };
 
 /**
@@ -77,7 +79,26 @@ static inline bool presence_get(const struct presence *p, uint64_t group)
 int map_groups(struct image *img, const struct presence *p, uint64_t nr,
 	       int (*cb)(struct map_group *g, void *arg), void *arg);
 
-/** map_group_write() - back to where it was read */
+static inline bool presence_bad(const struct presence *p, uint64_t group)
+{
+	return p->bad[group / DM_CHAIN_PRESENCE_GROUPS];
+}
+
+/** presence_write() - a sector of it, from @p->words */
+int presence_write(struct image *img, const struct presence *p, uint64_t sector);
+
+/** map_group_write() - back to where it was read, but for damaged sectors,
+ * which stay as they are */
 int map_group_write(struct image *img, const struct map_group *g);
+
+/**
+ * map_clear_beyond() - nothing behind the end is held as data
+ * @img: with the size that counts in its header
+ *
+ * Data behind the end, of a shrink that was cut off, becomes zero, and so do
+ * the bytes of the last block that are behind the end: what grows there later
+ * reads zeroes. No flush.
+ */
+int map_clear_beyond(struct image *img);
 
 #endif

@@ -54,14 +54,13 @@ static json_object *json_layer(const struct show_layer *l, unsigned int index)
 	json_object_object_add(o, "uuid", json_id(&l->uuid));
 	json_object_object_add(o, "parent-uuid", json_id(&l->parent_uuid));
 	json_object_object_add(o, "access", json_object_new_string(l->access));
-	json_object_object_add(o, "virtual-size",
-			       json_object_new_uint64(l->size));
 	json_object_object_add(o, "data-bytes",
 			       json_object_new_uint64(l->data_bytes));
 	json_object_object_add(o, "zero-bytes",
 			       json_object_new_uint64(l->zero_bytes));
-	json_object_object_add(o, "damaged-bytes",
-			       json_object_new_uint64(l->damaged_bytes));
+	if (l->damaged_bytes)
+		json_object_object_add(o, "damaged-bytes",
+				json_object_new_uint64(l->damaged_bytes));
 	json_object_object_add(o, "marks", json_marks(l->marks));
 	json_object_object_add(o, "users", json_users(l->users));
 	json_object_object_add(o, "map-bytes",

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The gate that every bio to a layer passes, and the synchronous I/O of the
+ * target's own: headers, maps, what copy-ups read.
+ *
+ * Nothing here takes a lock. The callers may sleep and are never in map().
+ */
+#include <linux/highmem.h>
+#include <linux/sched/mm.h>
+
+#include "dm-chain.h"
+
+/* Refusals since the module was loaded: each one is a bug. */
+atomic64_t chain_violations = ATOMIC64_INIT(0);
+
+bool __chain_refuse(const struct chain_att *att, enum chain_who who)
+{
+	atomic64_inc(&chain_violations);
+	WARN_ONCE(1, "device-mapper: chain: I/O by %d without a permission (access %u)\n",
+		  who, att->access);
+	return false;
+}
+
+/* Submit one bio for a piece of kernel memory and wait. */
+static int rw_piece(struct chain_att *att, u64 offset, void *buf,
+		    unsigned int len, blk_opf_t opf)
+{
+	struct bio_vec bvec;
+	struct bio bio;
+	int r;
+
+	bio_init(&bio, att->bdev, &bvec, 1, opf);
+	bio.bi_iter.bi_sector = offset >> SECTOR_SHIFT;
+	__bio_add_page(&bio, virt_to_page(buf), len, offset_in_page(buf));
+	r = submit_bio_wait(&bio);
+	bio_uninit(&bio);
+	return r;
+}
+
+int chain_rw(struct chain_att *att, enum chain_who who, u64 offset, void *buf,
+	     unsigned int len, blk_opf_t opf)
+{
+	unsigned int noio;
+	int r;
+
+	if (!chain_allowed(att, who, opf))
+		return -EPERM;
+	if (who == CHAIN_META)
+		opf |= REQ_META;
+	noio = memalloc_noio_save();
+	r = rw_piece(att, offset, buf, len, opf | REQ_SYNC);
+	memalloc_noio_restore(noio);
+	return r;
+}
+
+int chain_flush_dev(struct chain_att *att)
+{
+	struct bio bio;
+	int r;
+
+	if (!bdev_write_cache(att->bdev))
+		return 0;
+	if (!chain_allowed(att, CHAIN_META, REQ_OP_WRITE))
+		return -EPERM;
+	bio_init(&bio, att->bdev, NULL, 0, REQ_OP_WRITE | REQ_PREFLUSH | REQ_SYNC);
+	r = submit_bio_wait(&bio);
+	bio_uninit(&bio);
+	return r;
+}

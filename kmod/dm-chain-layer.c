@@ -1,0 +1,807 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Layers: the host-wide registry, their headers, and who uses them.
+ *
+ * Owns: chain_layer objects. One for each UUID (raw: device number), found by
+ * whoever's table names the device, freed when its last use goes.
+ *
+ * Locking: registry_mutex for the list and the uses; never held over I/O, so
+ * that a suspended disk below one chain can't stop another. The one who
+ * inserts a layer loads it; others wait for @loaded. rw_mutex of the layer is
+ * held over header I/O: it is taken in ctr, dtr and ioctls, never in a hook
+ * between presuspend and resume, so that a resume never waits for I/O of
+ * another disk.
+ *
+ * Crash order: opening read-write makes {in use, new content id} durable
+ * before ctr returns, and so before any guest write; closing makes the maps
+ * durable before the mark goes. Each update writes one slot, flushes, then the
+ * other (H1), the stale one first, so that one valid slot stands at any time.
+ *
+ * Failure: an update that fails leaves the layer failed: what is on disk is
+ * unknown, and nothing more is written until it is opened again.
+ */
+#include <linux/random.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+
+#include "dm-chain.h"
+
+#define LOAD_GROUPS	16	/* groups read in one I/O */
+
+DEFINE_MUTEX(chain_registry_mutex);
+static LIST_HEAD(layers);
+
+void chain_random_id(struct chain_id *id)
+{
+	get_random_bytes(id->b, sizeof(id->b));
+	id->b[6] = (id->b[6] & 0x0f) | 0x40;
+	id->b[8] = (id->b[8] & 0x3f) | 0x80;
+}
+
+void chain_layer_fail(struct chain_layer *l, const char *what, int err)
+{
+	if (xchg(&l->failed, true))
+		return;
+	DMERR("layer %pUb on %u:%u: %s failed (%d); no more writes until it is opened again",
+	      l->uuid.b, MAJOR(l->devt), MINOR(l->devt), what, err);
+}
+
+/*----------------------------------------------------------------
+ * Headers
+ *--------------------------------------------------------------*/
+
+static const u64 slot_offset[2] = {
+	DM_CHAIN_SLOT0_OFFSET, DM_CHAIN_SLOT1_OFFSET
+};
+
+/* Both slots as they are on disk; an unreadable one is as good as damaged. */
+static enum chain_header_status read_slots(struct chain_att *att, void *buf,
+					   struct chain_header *h,
+					   unsigned int *stale)
+{
+	void *slot[2];
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		slot[i] = buf + i * DM_CHAIN_HEADER_BYTES;
+		if (chain_rw(att, CHAIN_META, slot_offset[i], slot[i], DM_CHAIN_HEADER_BYTES,
+			     REQ_OP_READ))
+			slot[i] = NULL;
+	}
+	return chain_header_pick(slot[0], slot[1], h, stale);
+}
+
+static void *alloc_slots(void)
+{
+	return (void *)__get_free_pages(GFP_KERNEL, 1);
+}
+
+static void free_slots(void *buf)
+{
+	free_pages((unsigned long)buf, 1);
+}
+
+static int write_slot(struct chain_att *att, int i, void *buf)
+{
+	return chain_rw(att, CHAIN_META, slot_offset[i], buf, DM_CHAIN_HEADER_BYTES,
+			REQ_OP_WRITE | REQ_FUA);
+}
+
+/* Rule H6: the slots must be as we left them, or another host writes here. */
+static int check_ours(struct chain_att *att, void *buf, struct chain_header *h,
+		      int *order)
+{
+	struct chain_layer *l = att->layer;
+	enum chain_header_status s;
+	unsigned int stale;
+
+	s = read_slots(att, buf, h, &stale);
+	if (s != CHAIN_HEADER_OK)
+		return -EIO;
+	if (h->generation != l->hdr.generation ||
+	    !chain_id_equal(&h->use_nonce, &l->hdr.use_nonce))
+		return -ESTALE;
+	*order = stale & 2 ? 1 : 0;	/* a damaged or older slot goes first */
+	return 0;
+}
+
+/* Which slot chain_layer_update(first) has not written. */
+static int rest_of(const struct chain_att *att, const void *buf)
+{
+	const struct dm_chain_disk_header *d = buf;
+
+	return le64_to_cpu(d->generation) == att->layer->hdr.generation ? 1 : 0;
+}
+
+static int update_locked(struct chain_att *att, struct chain_header *hdr,
+			 bool first, void *buf, struct chain_header *seen)
+{
+	int order = 0, r;
+
+	r = check_ours(att, buf, seen, &order);
+	if (r)
+		return r;
+	hdr->generation = seen->generation + 1;
+	chain_header_encode(hdr, buf);
+	r = write_slot(att, order, buf);
+	if (r)
+		return r;
+	att->layer->hdr = *hdr;
+	return first ? 0 : write_slot(att, !order, buf);
+}
+
+int chain_layer_update(struct chain_att *att, struct chain_header *hdr,
+		       bool first)
+{
+	struct chain_layer *l = att->layer;
+	struct chain_header *seen;
+	void *buf;
+	int r = -ENOMEM;
+
+	lockdep_assert_held(&l->rw_mutex);
+	if (READ_ONCE(l->failed))
+		return -EIO;
+	buf = alloc_slots();
+	seen = kmalloc(sizeof(*seen), GFP_KERNEL);
+	if (buf && seen) {
+		r = update_locked(att, hdr, first, buf, seen);
+		if (r)
+			chain_layer_fail(l, r == -ESTALE ?
+					 "another writer has the layer; header update" :
+					 "header update", r);
+	}
+	kfree(seen);
+	if (buf)
+		free_slots(buf);
+	return r;
+}
+
+int chain_layer_update_rest(struct chain_att *att)
+{
+	struct chain_layer *l = att->layer;
+	void *buf = alloc_slots();
+	int r, slot;
+
+	lockdep_assert_held(&l->rw_mutex);
+	if (!buf)
+		return -ENOMEM;
+	r = chain_rw(att, CHAIN_META, slot_offset[0], buf, DM_CHAIN_HEADER_BYTES, REQ_OP_READ);
+	slot = r ? 0 : rest_of(att, buf);
+	chain_header_encode(&l->hdr, buf);
+	r = write_slot(att, slot, buf);
+	free_slots(buf);
+	if (r)
+		chain_layer_fail(l, "second header copy", r);
+	return r;
+}
+
+int chain_layer_write_trailer(struct chain_att *att,
+			      const struct chain_header *hdr)
+{
+	void *buf = alloc_slots();
+	int r;
+
+	if (!buf)
+		return -ENOMEM;
+	chain_header_encode(hdr, buf);
+	r = chain_rw(att, CHAIN_META, chain_trailer_offset(hdr), buf, DM_CHAIN_HEADER_BYTES,
+		     REQ_OP_WRITE | REQ_FUA);
+	free_slots(buf);
+	return r;
+}
+
+/*----------------------------------------------------------------
+ * Loading
+ *--------------------------------------------------------------*/
+
+static bool bit_in(const u64 *words, u64 i)
+{
+	return words[i / 64] >> (i % 64) & 1;
+}
+
+/* Read up to LOAD_GROUPS neighbouring groups and take their states over. */
+static int load_groups(struct chain_att *att, u64 group, unsigned int n,
+		       void *buf, u64 *words)
+{
+	struct chain_layer *l = att->layer;
+	unsigned int i, damaged;
+	int r;
+
+	r = chain_rw(att, CHAIN_META, l->hdr.map_offset + group * DM_CHAIN_GROUP_BYTES, buf,
+		     n * DM_CHAIN_GROUP_BYTES, REQ_OP_READ);
+	for (i = 0; i < n; i++) {
+		if (r)	/* unreadable is lost: EIO there, the rest goes on */
+			damaged = chain_group_decode(l->hdr.map_seed, ~0ULL, buf,
+						     words);
+		else
+			damaged = chain_group_decode(l->hdr.map_seed, group + i,
+						     buf + i * DM_CHAIN_GROUP_BYTES,
+						     words);
+		if (damaged)
+			DMWARN("layer %pUb: map group %llu damaged (sectors 0x%02x): EIO there",
+			       l->uuid.b, group + i, damaged);
+		if (chain_statemap_load_group(&l->map, group + i, words))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static u64 layer_groups(const struct chain_layer *l)
+{
+	return chain_blocks_to_groups(l->map.blocks);
+}
+
+/* The groups that a presence sector speaks for. */
+static int load_presence_sector(struct chain_att *att, u64 index,
+				const u64 *present, void *buf, u64 *words)
+{
+	u64 base = index * DM_CHAIN_PRESENCE_GROUPS;
+	u64 n = min_t(u64, DM_CHAIN_PRESENCE_GROUPS,
+		      layer_groups(att->layer) - base);
+	u64 i = 0, run;
+	int r;
+
+	while (i < n) {
+		if (!bit_in(present, i)) {
+			i++;
+			continue;
+		}
+		for (run = 1; run < LOAD_GROUPS && i + run < n; run++)
+			if (!bit_in(present, i + run))
+				break;
+		r = load_groups(att, base + i, run, buf, words);
+		if (r)
+			return r;
+		i += run;
+		cond_resched();
+	}
+	return 0;
+}
+
+/*
+ * Groups whose presence bit is off were never part of a flush that completed:
+ * they are absent, unread. Where the presence sector is lost that can't be
+ * known: all its groups count as present, and are damaged if they aren't.
+ */
+static int load_map(struct chain_att *att)
+{
+	struct chain_layer *l = att->layer;
+	u64 sectors = DIV_ROUND_UP_ULL(layer_groups(l), DM_CHAIN_PRESENCE_GROUPS);
+	void *buf = (void *)__get_free_pages(GFP_KERNEL, get_order(LOAD_GROUPS * 4096));
+	u64 *words = kmalloc(CHAIN_GROUP_WORDS * 8 + 256, GFP_KERNEL);
+	u8 *page = (u8 *)__get_free_page(GFP_KERNEL);
+	u64 *present, i;
+	int r = buf && words && page ? 0 : -ENOMEM;
+
+	present = words + CHAIN_GROUP_WORDS;
+	for (i = 0; i < sectors && !r; i++) {
+		bool bad = false;
+
+		if (i % 8 == 0)
+			bad = chain_rw(att, CHAIN_META, l->hdr.presence_offset + i * 512, page,
+				       4096, REQ_OP_READ);
+		if (bad)
+			memset(page, 0, 4096);
+		if (!chain_sector_decode(DM_CHAIN_PRESENCE_MAGIC, l->hdr.map_seed,
+					 i, page + i % 8 * 512, present)) {
+			DMWARN("layer %pUb: presence sector %llu damaged", l->uuid.b, i);
+			memset(present, 0xff, 256);
+		}
+		r = load_presence_sector(att, i, present, buf, words);
+	}
+	free_page((unsigned long)page);
+	kfree(words);
+	free_pages((unsigned long)buf, get_order(LOAD_GROUPS * 4096));
+	return r;
+}
+
+static void set_geometry(struct chain_layer *l)
+{
+	l->size = l->hdr.size >> SECTOR_SHIFT;
+	l->limit = l->hdr.limit >> SECTOR_SHIFT;
+	l->block_sectors_shift = l->hdr.block_shift - SECTOR_SHIFT;
+	l->data_sector = l->hdr.data_offset >> SECTOR_SHIFT;
+}
+
+static int load_chain(struct chain_att *att, void *buf, char **error)
+{
+	struct chain_layer *l = att->layer;
+	enum chain_header_status s;
+	unsigned int stale;
+	int r;
+
+	/* Again: it may have changed before the registry knew of us. */
+	s = read_slots(att, buf, &l->hdr, &stale);
+	if (s != CHAIN_HEADER_OK || !chain_id_equal(&l->hdr.uuid, &l->uuid)) {
+		*error = "Layer header changed while it was opened";
+		return -ESTALE;
+	}
+	if (bdev_nr_bytes(att->bdev) < chain_layer_bytes(&l->hdr)) {
+		*error = "Layer is truncated: its device is smaller than its header says";
+		return -EINVAL;
+	}
+	set_geometry(l);
+	r = chain_statemap_init(&l->map, chain_blocks(&l->hdr));
+	if (!r)
+		r = load_map(att);
+	if (r)
+		*error = "Cannot load the map of a layer";
+	return r;
+}
+
+static void load_raw(struct chain_att *att)
+{
+	struct chain_layer *l = att->layer;
+
+	l->size = bdev_nr_sectors(att->bdev);
+	l->limit = 0;
+	l->block_sectors_shift = CHAIN_UNIT_SHIFT - SECTOR_SHIFT;
+}
+
+/*----------------------------------------------------------------
+ * Registry
+ *--------------------------------------------------------------*/
+
+static struct chain_layer *find_layer(u32 format, const struct chain_id *uuid,
+				      dev_t devt)
+{
+	struct chain_layer *l;
+
+	lockdep_assert_held(&chain_registry_mutex);
+	list_for_each_entry(l, &layers, list) {
+		if (l->format != format)
+			continue;
+		if (format == DM_CHAIN_FORMAT_CHAIN ?
+		    chain_id_equal(&l->uuid, uuid) : l->devt == devt)
+			return l;
+	}
+	return NULL;
+}
+
+/* Another layer on the same device: one of the two formats must be wrong. */
+static bool device_taken(const struct chain_layer *me, dev_t devt)
+{
+	struct chain_layer *l;
+
+	lockdep_assert_held(&chain_registry_mutex);
+	list_for_each_entry(l, &layers, list)
+		if (l != me && l->devt == devt)
+			return true;
+	return false;
+}
+
+static struct chain_layer *alloc_layer(u32 format, const struct chain_id *uuid,
+				       dev_t devt)
+{
+	struct chain_layer *l = kzalloc(sizeof(*l), GFP_KERNEL);
+
+	if (!l)
+		return NULL;
+	INIT_LIST_HEAD(&l->list);
+	INIT_LIST_HEAD(&l->uses);
+	init_completion(&l->loaded);
+	mutex_init(&l->rw_mutex);
+	l->format = format;
+	l->devt = devt;
+	if (uuid)
+		l->uuid = *uuid;
+	return l;
+}
+
+static void free_layer(struct chain_layer *l)
+{
+	WARN_ON_ONCE(l->meta);
+	if (l->format == DM_CHAIN_FORMAT_CHAIN)
+		chain_statemap_exit(&l->map);
+	kfree(l);
+}
+
+static struct chain_use *find_use(struct chain_layer *l,
+				  const struct chain_disk *disk)
+{
+	struct chain_use *u;
+
+	lockdep_assert_held(&chain_registry_mutex);
+	list_for_each_entry(u, &l->uses, list)
+		if (u->disk == disk)
+			return u;
+	return NULL;
+}
+
+unsigned int chain_layer_users(const struct chain_layer *l)
+{
+	const struct chain_use *u;
+	unsigned int n = 0;
+
+	lockdep_assert_held(&chain_registry_mutex);
+	list_for_each_entry(u, &l->uses, list)
+		n++;
+	return n;
+}
+
+/* One writer and nobody else, or any number of readers. */
+static bool conflicts(struct chain_layer *l, const struct chain_disk *disk,
+		      bool rw)
+{
+	struct chain_use *u;
+
+	list_for_each_entry(u, &l->uses, list) {
+		if (u->disk == disk || !(rw || u->rw))
+			continue;
+		DMERR("%s: layer on %u:%u is in use by %s (%s)", disk->name,
+		      MAJOR(l->devt), MINOR(l->devt), u->disk->name,
+		      u->rw ? "rw" : "ro");
+		return true;
+	}
+	return false;
+}
+
+static int add_use(struct chain_layer *l, struct chain_disk *disk, bool rw,
+		   struct chain_use *spare)
+{
+	struct chain_use *u = find_use(l, disk);
+
+	if (conflicts(l, disk, rw))
+		return -EBUSY;
+	if (!u) {
+		u = spare;
+		u->disk = disk;
+		u->ro = 0;
+		u->rw = 0;
+		list_add(&u->list, &l->uses);
+	}
+	if (rw)
+		u->rw++;
+	else
+		u->ro++;
+	return 0;
+}
+
+/* Drop a use; true if it was the last of the layer, which is then unlinked. */
+static bool drop_use(struct chain_layer *l, struct chain_disk *disk, bool rw)
+{
+	struct chain_use *u;
+	bool last;
+
+	mutex_lock(&chain_registry_mutex);
+	u = find_use(l, disk);
+	if (rw)
+		u->rw--;
+	else
+		u->ro--;
+	if (!u->rw && !u->ro) {
+		list_del(&u->list);
+		kfree(u);
+	}
+	last = list_empty(&l->uses);
+	if (last)
+		list_del_init(&l->list);
+	mutex_unlock(&chain_registry_mutex);
+	return last;
+}
+
+static bool wants_rw(const struct chain_att *att)
+{
+	return att->access == DM_CHAIN_ACCESS_RW;
+}
+
+/*
+ * Find the layer, or insert @fresh in state loading. Returns the layer with a
+ * use added, or an error.
+ */
+static struct chain_layer *insert(struct chain_disk *disk,
+				  struct chain_att *att,
+				  struct chain_layer *fresh,
+				  struct chain_use *spare, char **error)
+{
+	struct chain_layer *l;
+	int r;
+
+	mutex_lock(&chain_registry_mutex);
+	l = find_layer(fresh->format, &fresh->uuid, fresh->devt);
+	if (l && l->devt != fresh->devt) {
+		*error = "Layer's UUID is in use on another device: a copy needs a new id";
+		r = -EBUSY;
+	} else if (device_taken(l, fresh->devt)) {
+		*error = "Device is in use as a layer of another format or UUID";
+		r = -EBUSY;
+	} else {
+		if (!l) {
+			l = fresh;
+			list_add(&l->list, &layers);
+		}
+		r = add_use(l, disk, wants_rw(att), spare);
+		if (r) {
+			*error = "Layer is in use by another disk";
+			if (l == fresh)
+				list_del_init(&l->list);
+		}
+	}
+	mutex_unlock(&chain_registry_mutex);
+	return r ? ERR_PTR(r) : l;
+}
+
+/* UUID of the chain layer on an attachment's device, from its header. */
+static int peek(struct chain_att *att, struct chain_id *uuid, void *buf,
+		char **error)
+{
+	struct chain_header *h = kmalloc(sizeof(*h), GFP_KERNEL);
+	enum chain_header_status s;
+	unsigned int stale;
+
+	if (!h)
+		return -ENOMEM;
+	if (bdev_nr_bytes(att->bdev) < DM_CHAIN_PRESENCE_OFFSET) {
+		*error = "Device is too small for a chain layer";
+		kfree(h);
+		return -EINVAL;
+	}
+	s = read_slots(att, buf, h, &stale);
+	if (s == CHAIN_HEADER_OK)
+		*uuid = h->uuid;
+	kfree(h);
+	if (s == CHAIN_HEADER_OK)
+		return 0;
+	*error = (char *)chain_header_strerror(s);
+	return -EINVAL;
+}
+
+static int load(struct chain_att *att, void *buf, char **error)
+{
+	struct chain_layer *l = att->layer;
+
+	if (l->format == DM_CHAIN_FORMAT_RAW)
+		load_raw(att);
+	else
+		l->load_error = load_chain(att, buf, error);
+	complete_all(&l->loaded);
+	return l->load_error;
+}
+
+static int wait_loaded(struct chain_layer *l, char **error)
+{
+	if (wait_for_completion_killable(&l->loaded)) {
+		*error = "Interrupted while another disk loads a layer";
+		return -EINTR;
+	}
+	if (l->load_error)
+		*error = "Cannot load the map of a layer";
+	return l->load_error;
+}
+
+/*----------------------------------------------------------------
+ * Opening and closing read-write
+ *--------------------------------------------------------------*/
+
+static const char *marks_forbid_write(const struct chain_header *h)
+{
+	if (h->marks & DM_CHAIN_MARK_SEALED)
+		return "Top layer is sealed: another layer stands on it";
+	if (h->marks & DM_CHAIN_MARK_SPOILED)
+		return "Top layer was spoiled by a commit";
+	if (h->marks & DM_CHAIN_MARK_PENDING)
+		return "Top layer waits for the decision of a snapshot of several disks";
+	if (h->marks & DM_CHAIN_MARK_RETIRED)
+		return "Top layer is retired: the disk went on elsewhere";
+	if (h->marks & (DM_CHAIN_MARK_INCOMPLETE | DM_CHAIN_MARK_PREPARED))
+		return "Top layer is an incomplete copy";
+	if (h->compat_ro & ~DM_CHAIN_COMPAT_RO_KNOWN)
+		return "Top layer has a feature that only allows reading";
+	return NULL;
+}
+
+/* Another machine, or another copy of what this kernel had open? */
+static const char *use_forbids_write(const struct chain_header *h)
+{
+	struct chain_id host;
+
+	if (!(h->marks & DM_CHAIN_MARK_IN_USE))
+		return NULL;
+	chain_host_id(&host);
+	if (!chain_id_equal(&h->use_host, &host))
+		return "Top layer is in use by another machine (feature force takes it over)";
+	if (chain_id_equal(&h->use_boot, &chain_instance))
+		return "Top layer is a copy of one that is open, or was not closed (feature force takes it over)";
+	return NULL;	/* this machine crashed: nothing to repair */
+}
+
+static void mark_in_use(struct chain_header *h)
+{
+	h->marks |= DM_CHAIN_MARK_IN_USE;
+	chain_host_id(&h->use_host);
+	h->use_boot = chain_instance;
+	chain_random_id(&h->use_nonce);
+	chain_random_id(&h->cid);
+}
+
+static int open_rw_locked(struct chain_disk *disk, struct chain_att *att, bool force, char **error)
+{
+	struct chain_layer *l = att->layer;
+	struct chain_header *h;
+	const char *no;
+	int r;
+
+	if (l->meta)
+		return 0;
+	no = marks_forbid_write(&l->hdr);
+	if (!no && !force)
+		no = use_forbids_write(&l->hdr);
+	if (no) {
+		*error = (char *)no;
+		return -EBUSY;
+	}
+	h = kmemdup(&l->hdr, sizeof(*h), GFP_KERNEL);
+	if (!h)
+		return -ENOMEM;
+	l->failed = false;
+	mark_in_use(h);
+	r = chain_meta_create(att, disk->wq);
+	if (!r)
+		r = chain_layer_update(att, h, false);
+	if (r) {
+		*error = "Cannot mark the top layer as in use";
+		chain_meta_destroy(l);
+	}
+	kfree(h);
+	return r;
+}
+
+static int open_rw(struct chain_disk *disk, struct chain_att *att, bool force,
+		   char **error)
+{
+	struct chain_layer *l = att->layer;
+	int r;
+
+	if (l->format == DM_CHAIN_FORMAT_RAW)
+		return 0;
+	mutex_lock(&l->rw_mutex);
+	r = open_rw_locked(disk, att, force, error);
+	mutex_unlock(&l->rw_mutex);
+	return r;
+}
+
+static void close_rw(struct chain_att *att)
+{
+	struct chain_layer *l = att->layer;
+	struct chain_header *h = kmemdup(&l->hdr, sizeof(*h), GFP_KERNEL);
+
+	lockdep_assert_held(&l->rw_mutex);
+	chain_meta_bind(att);
+	if (!READ_ONCE(l->failed) && !chain_meta_sync(l) && h) {
+		h->marks &= ~DM_CHAIN_MARK_IN_USE;
+		memset(&h->use_host, 0, sizeof(h->use_host));
+		memset(&h->use_boot, 0, sizeof(h->use_boot));
+		memset(&h->use_nonce, 0, sizeof(h->use_nonce));
+		chain_layer_update(att, h, false);
+	}
+	chain_meta_destroy(l);
+	kfree(h);
+}
+
+/* Is this the only attachment of its disk that writes the layer? */
+static bool last_writer(struct chain_disk *disk, struct chain_layer *l)
+{
+	bool last;
+
+	mutex_lock(&chain_registry_mutex);
+	last = find_use(l, disk)->rw == 1;
+	mutex_unlock(&chain_registry_mutex);
+	return last;
+}
+
+/*----------------------------------------------------------------
+ * For tables
+ *--------------------------------------------------------------*/
+
+static int get_uuid_and_layer(struct chain_disk *disk, struct chain_att *att,
+			      u32 format, void *buf, char **error)
+{
+	struct chain_use *spare = kzalloc(sizeof(*spare), GFP_KERNEL);
+	struct chain_id uuid = {};
+	struct chain_layer *fresh, *l;
+	int r = -ENOMEM;
+
+	if (format == DM_CHAIN_FORMAT_CHAIN && spare) {
+		r = peek(att, &uuid, buf, error);
+		if (r)
+			goto out;
+	}
+	fresh = spare ? alloc_layer(format, &uuid, att->bdev->bd_dev) : NULL;
+	if (!fresh)
+		goto out;
+	l = insert(disk, att, fresh, spare, error);
+	if (l != fresh)
+		free_layer(fresh);
+	if (IS_ERR(l)) {
+		r = PTR_ERR(l);
+		goto out;
+	}
+	att->layer = l;
+	if (spare->disk)	/* taken as the disk's first use of the layer */
+		spare = NULL;
+	r = l == fresh ? load(att, buf, error) : wait_loaded(l, error);
+out:
+	kfree(spare);
+	return r;
+}
+
+int chain_layer_get(struct chain_disk *disk, struct chain_att *att, u32 format,
+		    bool force, char **error)
+{
+	void *buf = alloc_slots();
+	int r;
+
+	*error = "Cannot allocate memory for a layer";
+	if (!buf)
+		return -ENOMEM;
+	r = get_uuid_and_layer(disk, att, format, buf, error);
+	free_slots(buf);
+	if (!r) {
+		att->data_sector = att->layer->data_sector;
+		if (wants_rw(att))
+			r = open_rw(disk, att, force, error);
+	}
+	if (r && att->layer) {
+		if (drop_use(att->layer, disk, wants_rw(att)))
+			free_layer(att->layer);
+		att->layer = NULL;
+	}
+	return r;
+}
+
+void chain_layer_put(struct chain_disk *disk, struct chain_att *att)
+{
+	struct chain_layer *l = att->layer;
+
+	if (!l)
+		return;
+	mutex_lock(&l->rw_mutex);
+	if (wants_rw(att) && l->meta && last_writer(disk, l))
+		close_rw(att);
+	mutex_unlock(&l->rw_mutex);
+	if (drop_use(l, disk, wants_rw(att)))
+		free_layer(l);
+	att->layer = NULL;
+}
+
+void chain_layer_downgrade(struct chain_disk *disk, struct chain_att *att)
+{
+	struct chain_use *u;
+
+	mutex_lock(&chain_registry_mutex);
+	u = find_use(att->layer, disk);
+	u->rw--;
+	u->ro++;
+	WRITE_ONCE(att->access, DM_CHAIN_ACCESS_RO);
+	mutex_unlock(&chain_registry_mutex);
+}
+
+int chain_raw_fingerprint(struct chain_att *att, struct chain_id *fp)
+{
+	u64 size = (u64)att->layer->size << SECTOR_SHIFT, offset;
+	void *buf = (void *)__get_free_pages(GFP_KERNEL,
+					     get_order(CHAIN_RAW_EDGE_BYTES));
+	unsigned int i;
+	u32 len;
+	int r = 0;
+
+	if (!buf)
+		return -ENOMEM;
+	memset(fp, 0, sizeof(*fp));
+	for (i = 0; i < CHAIN_RAW_SAMPLES && !r; i++) {
+		chain_raw_sample(size, i, &offset, &len);
+		if (!len)
+			continue;
+		r = chain_rw(att, CHAIN_META, offset, buf, len, REQ_OP_READ);
+		if (!r)
+			chain_raw_fingerprint_update(fp, i, buf, len);
+	}
+	free_pages((unsigned long)buf, get_order(CHAIN_RAW_EDGE_BYTES));
+	return r;
+}
+
+void chain_layer_exit(void)
+{
+	WARN_ON(!list_empty(&layers));
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * State map of a layer in memory: 2 bits a block.
+ *
+ * A directory with an entry for every 16384 blocks: a state, if all of them
+ * have the same, or a page of states. Lookups take no lock. States change by
+ * compare-and-exchange, from any context; an entry that is to change in part
+ * needs its page first (chain_statemap_prepare(), may fail). Pages go with the
+ * map, so no reader ever holds one that is freed.
+ */
+#ifndef DM_CHAIN_STATEMAP_H
+#define DM_CHAIN_STATEMAP_H
+
+#include <linux/gfp.h>
+#include "dm-chain-format.h"
+
+#define CHAIN_PAGE_SHIFT	14
+#define CHAIN_PAGE_BLOCKS	(1U << CHAIN_PAGE_SHIFT)
+#define CHAIN_PAGE_WORDS	(CHAIN_PAGE_BLOCKS / CHAIN_STATES_PER_WORD)
+
+/**
+ * struct chain_statemap - states of @blocks blocks
+ * @blocks: blocks there are; lookups beyond are the caller's bug
+ * @nr: entries of @dir
+ * @dir: per 16384 blocks a state (a value below 4) or a page of u64 words
+ * @pages: pages allocated
+ */
+struct chain_statemap {
+	u64 blocks;
+	u64 nr;
+	unsigned long *dir;
+	atomic64_t pages;
+};
+
+/**
+ * chain_statemap_init() - all absent
+ * Return: 0 or -ENOMEM. Context: may sleep.
+ */
+int chain_statemap_init(struct chain_statemap *m, u64 blocks);
+
+/** chain_statemap_exit() - free it; nobody may look any more */
+void chain_statemap_exit(struct chain_statemap *m);
+
+/**
+ * chain_statemap_grow() - make room for more blocks, absent
+ * @dir: from chain_statemap_grow_alloc() for the same @blocks
+ *
+ * Context: no lookups or changes at the same time (the disk is suspended).
+ */
+void chain_statemap_grow(struct chain_statemap *m, u64 blocks, unsigned long *dir);
+unsigned long *chain_statemap_grow_alloc(u64 blocks);
+
+/**
+ * chain_statemap_load_group() - take over a decoded group
+ * @words: CHAIN_GROUP_WORDS; states beyond the end are cleared in them
+ *
+ * Context: before the map is shared; may sleep. Return: 0 or -ENOMEM.
+ */
+int chain_statemap_load_group(struct chain_statemap *m, u64 group, u64 *words);
+
+/**
+ * chain_statemap_read_group() - copy a group's states
+ * @words: CHAIN_GROUP_WORDS; blocks beyond the end are absent
+ *
+ * Each word is of one instant; the group as a whole isn't.
+ */
+void chain_statemap_read_group(const struct chain_statemap *m, u64 group,
+			       u64 *words);
+
+/**
+ * chain_statemap_prepare() - let chain_statemap_set() of a range work
+ * @state: that the range will get
+ * Return: 0 or -ENOMEM. Context: as @gfp says.
+ */
+int chain_statemap_prepare(struct chain_statemap *m, u64 block, u64 n,
+			   unsigned int state, gfp_t gfp);
+
+/**
+ * chain_statemap_set() - change the state of a range that was prepared
+ *
+ * A damaged block stays damaged. Context: any. Ordering: what was written
+ * before is seen by who sees the new state.
+ */
+void chain_statemap_set(struct chain_statemap *m, u64 block, u64 n,
+			unsigned int state);
+
+/**
+ * chain_statemap_run() - how many blocks from @block on share its state
+ * @max: look no further; at least 1
+ * @state: set to that state
+ */
+u64 chain_statemap_run(const struct chain_statemap *m, u64 block, u64 max,
+		       unsigned int *state);
+
+/**
+ * chain_statemap_count() - blocks per state
+ * @count: 4 numbers, indexed by enum dm_chain_state
+ */
+void chain_statemap_count(const struct chain_statemap *m, u64 *count);
+
+/** chain_statemap_bytes() - memory it takes */
+size_t chain_statemap_bytes(const struct chain_statemap *m);
+
+static inline bool chain_dir_is_state(unsigned long entry)
+{
+	return entry < 4;
+}
+
+/** chain_statemap_get() - state of a block; any context, no lock */
+static inline unsigned int chain_statemap_get(const struct chain_statemap *m,
+					      u64 block)
+{
+	unsigned long e = READ_ONCE(m->dir[block >> CHAIN_PAGE_SHIFT]);
+	const u64 *page;
+	u32 i = block & (CHAIN_PAGE_BLOCKS - 1);
+
+	if (chain_dir_is_state(e))
+		return e;
+	page = (const u64 *)e;
+	return (READ_ONCE(page[i / CHAIN_STATES_PER_WORD]) >>
+		(2 * (i % CHAIN_STATES_PER_WORD))) & 3;
+}
+
+#endif

@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * dm-chain: layered copy-on-write disks. Private header of the module.
+ *
+ * The objects, and who owns them:
+ *
+ *	layer	 host-wide, one for each UUID (raw: device): header, state map,
+ *		 who uses it. Outlives tables, so that swapping them reads nothing.
+ *	att	 attachment: a layer through one device of one table, with its
+ *		 access. All I/O names an attachment, never a layer.
+ *	inst	 a table: its attachments and the topology made of them.
+ *	disk	 a mapped device: what its tables share (merged lookup, block
+ *		 locks, workers).
+ *	meta	 of a layer that is open read-write: dirty groups and the one
+ *		 writer of its map.
+ *
+ * Documentation/locking.rst has the lock order; in short, outermost first:
+ * switch_mutex, layer->rw_mutex (header I/O), registry_mutex (no I/O), the
+ * spinlocks (irq) meta->lock, disk->lock.
+ */
+#ifndef DM_CHAIN_H
+#define DM_CHAIN_H
+
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/completion.h>
+#include <linux/device-mapper.h>
+#include <linux/list.h>
+#include <linux/mempool.h>
+#include <linux/mutex.h>
+#include <linux/rwsem.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
+#include <linux/dm-chain.h>
+
+#include "dm-chain-args.h"
+#include "dm-chain-format.h"
+#include "dm-chain-lock.h"
+#include "dm-chain-merge.h"
+#include "dm-chain-statemap.h"
+
+#define DM_MSG_PREFIX "chain"
+
+/* The unit of lookups below the top: 4 KiB, whatever a layer's block size. */
+#define CHAIN_UNIT_SHIFT	12
+#define CHAIN_UNIT_SECTORS	(1U << (CHAIN_UNIT_SHIFT - SECTOR_SHIFT))
+
+/* A discard is cut to as many blocks as one call may lock. */
+#define CHAIN_LOCK_BLOCKS	32768U
+
+struct chain_disk;
+struct chain_inst;
+struct chain_meta;
+
+/**
+ * struct chain_layer - one layer, however many disks have it
+ * @list: registry_mutex
+ * @uses: struct chain_use; registry_mutex
+ * @format: constant
+ * @devt: device it was loaded through; constant
+ * @uuid: zero for raw; constant
+ * @loaded: completed when @load_error is set
+ * @load_error: 0, or why it could not be loaded
+ * @rw_mutex: held over every header update, opening and closing read-write
+ * @hdr: newest header; rw_mutex, and stable without while no disk has it rw
+ * @size: virtual size, sectors; changes only while its one user is suspended
+ * @limit: see-through limit, sectors: above it nothing below shows
+ * @block_sectors_shift: sectors of a block, as a shift
+ * @data_sector: sectors from the start of the device to virtual offset 0
+ * @map: chain layers only
+ * @damaged_presence: a presence sector was lost: unread groups are damaged
+ * @meta: NULL unless open read-write; rw_mutex, and stable while so
+ * @failed: a flush or metadata write failed: no more writes until re-opened
+ */
+struct chain_layer {
+	struct list_head list;
+	struct list_head uses;
+	u32 format;
+	dev_t devt;
+	struct chain_id uuid;
+	struct completion loaded;
+	int load_error;
+	struct mutex rw_mutex;
+	struct chain_header hdr;
+	sector_t size;
+	sector_t limit;
+	unsigned int block_sectors_shift;
+	sector_t data_sector;
+	struct chain_statemap map;
+	struct chain_meta *meta;
+	bool failed;
+};
+
+/* Who wants an I/O done: the gate asks. */
+enum chain_who {
+	CHAIN_GUEST,
+	CHAIN_META,		/* maps and headers */
+	CHAIN_WHO_NR,
+};
+
+/**
+ * struct chain_att - a layer through one device of one table
+ * @layer: referenced by a use
+ * @dev: of the table
+ * @bdev: of @dev, for the hit path
+ * @data_sector: copy of the layer's, for the hit path
+ * @access: DM_CHAIN_ACCESS_*: what the gate allows; only ever lowered in place
+ * @word: role in the table line
+ * @slot: number of the layer in its disk's merged lookup
+ */
+struct chain_att {
+	struct chain_layer *layer;
+	struct dm_dev *dev;
+	struct block_device *bdev;
+	sector_t data_sector;
+	u8 access;
+	u8 word;
+	u16 slot;
+};
+
+/**
+ * struct chain_inst - a table
+ * @ti: its target
+ * @disk: referenced
+ * @list: in disk->insts; registry_mutex
+ * @nr_atts: attachments, in @atts
+ * @nr: layers of the topology
+ * @order: the topology: top first; changes only while suspended
+ * @by_slot: attachment of each slot of the disk, or NULL
+ * @nr_slots: entries of @by_slot
+ * @next: attached in role "next", or NULL
+ * @spare: an empty merged lookup, should the topology be another; after the
+ *	resume the old one, to be freed
+ */
+struct chain_inst {
+	struct dm_target *ti;
+	struct chain_disk *disk;
+	struct list_head list;
+	unsigned int nr_atts;
+	unsigned int nr;
+	unsigned int nr_slots;
+	struct chain_merge *spare;
+	struct chain_att *next;
+	struct chain_att **order;
+	struct chain_att **by_slot;
+	struct chain_att *atts;
+};
+
+/**
+ * struct chain_disk - what the tables of a mapped device share
+ * @list: registry_mutex
+ * @insts: registry_mutex
+ * @md: key; valid while a table exists
+ * @devt: of the mapped device
+ * @name: of the mapped device, for messages
+ * @switching: a switch or resize is under way: no tables come; registry_mutex
+ * @failed: a switch could not be made durable: no more writes
+ * @pin: held shared by queries; exclusively, in passing, by who tears down
+ * @slots: layer of each slot; registry_mutex
+ * @nr_slots: entries of @slots
+ * @merge: merged lookup of what is below the top; swapped while suspended
+ * @unmerged: layers right below the top that @merge lacks; they are asked one
+ *	by one. Lowered by the worker while guests read.
+ * @owners: an entry a block of a chunk, for @merge_work
+ * @merge_work: builds chunks that were asked for, adds unmerged layers
+ * @want: chunk to build next + 1, or 0
+ * @stop: the worker shall return at once; set while suspended
+ * @live: the table it runs on; changes under registry_mutex, and only while
+ *	@merge_work is stopped
+ * @locks: block locks of the top
+ * @lock: protects @parked
+ * @parked: bios that wait for a block lock
+ * @wq: deferred bios, metadata
+ * @pages: bounce blocks for copy-ups
+ */
+struct chain_disk {
+	struct list_head list;
+	struct list_head insts;
+	struct mapped_device *md;
+	dev_t devt;
+	char name[16];
+	bool switching;
+	bool failed;
+	struct rw_semaphore pin;
+	struct chain_layer **slots;
+	unsigned int nr_slots;
+	struct chain_merge *merge;
+	unsigned int unmerged;
+	u16 *owners;
+	struct work_struct merge_work;
+	atomic64_t want;
+	bool stop;
+	struct chain_inst *live;
+	struct chain_locks locks;
+	spinlock_t lock;
+	struct list_head parked;
+	struct workqueue_struct *wq;
+	mempool_t pages;
+};
+
+/**
+ * struct chain_bio - per-bio data; not zeroed, set up by who uses it
+ * @inst: table that mapped the bio
+ * @work: deferred bio
+ * @list: in disk->parked, or in a meta's list of waiters
+ * @end_io: saved of the clone
+ * @private: saved of the clone
+ * @block: first block of a first write
+ * @nr: its blocks
+ * @fua: the bio waits for the map as a flush does
+ */
+struct chain_bio {
+	struct chain_inst *inst;
+	struct work_struct work;
+	struct list_head list;
+	bio_end_io_t *end_io;
+	void *private;
+	u64 block;
+	u32 nr;
+	bool fua;
+};
+
+static inline struct bio *chain_bio_to_bio(struct chain_bio *cb)
+{
+	return dm_bio_from_per_bio_data(cb, sizeof(*cb));
+}
+
+static inline struct chain_bio *chain_bio(struct bio *bio)
+{
+	return dm_per_bio_data(bio, sizeof(struct chain_bio));
+}
+
+static inline struct chain_att *chain_top(const struct chain_inst *ci)
+{
+	return ci->order[0];
+}
+
+static inline u64 sector_to_block(const struct chain_layer *l, sector_t s)
+{
+	return s >> l->block_sectors_shift;
+}
+
+static inline sector_t block_to_sector(const struct chain_layer *l, u64 b)
+{
+	return b << l->block_sectors_shift;
+}
+
+static inline u32 block_sectors(const struct chain_layer *l)
+{
+	return 1U << l->block_sectors_shift;
+}
+
+/* dm-chain-io.c: the gate, and I/O of the target's own */
+
+/**
+ * chain_allowed() - the gate: may @who do @op through @att
+ *
+ * A refusal is a bug in the module: it is counted and warned of once.
+ * Context: any.
+ */
+bool __chain_refuse(const struct chain_att *att, enum chain_who who);
+extern atomic64_t chain_violations;
+
+static inline bool chain_allowed(const struct chain_att *att,
+				 enum chain_who who, blk_opf_t opf)
+{
+	u8 need = op_is_write(opf) ? DM_CHAIN_ACCESS_RW : DM_CHAIN_ACCESS_RO;
+
+	if (likely(READ_ONCE(att->access) >= need))
+		return true;
+	return __chain_refuse(att, who);
+}
+
+/**
+ * chain_rw() - read or write memory of the target's own and wait
+ * @who: for whom
+ * @offset: bytes from the start of the device
+ * @buf: kernel memory that virt_to_page() takes (kmalloc, pages), one piece
+ * @len: bytes
+ * @opf: REQ_OP_READ or REQ_OP_WRITE and flags
+ *
+ * Context: process, may sleep; NOIO inside. Return: 0 or a negative errno.
+ */
+int chain_rw(struct chain_att *att, enum chain_who who, u64 offset, void *buf,
+	     unsigned int len, blk_opf_t opf);
+int chain_flush_dev(struct chain_att *att);
+
+/* dm-chain-layer.c: registry of layers and their headers */
+
+extern struct mutex chain_registry_mutex;
+
+/**
+ * struct chain_use - a disk has a layer
+ * @list: in layer->uses
+ * @disk: who
+ * @ro: attachments that only read
+ * @rw: attachments that write (rw, next)
+ */
+struct chain_use {
+	struct list_head list;
+	struct chain_disk *disk;
+	unsigned int ro;
+	unsigned int rw;
+};
+
+/**
+ * chain_layer_get() - find or load the layer of an attachment and reserve it
+ * @disk: for whom
+ * @att: dev, bdev, access set; layer, data_sector are set
+ * @format: as the table says
+ * @force: take over an in-use mark of another machine
+ * @error: set to a constant string that says what was wrong
+ *
+ * The first writer marks the layer in use and gives it a new content id,
+ * durably, before this returns. Context: ctr; may sleep, does I/O.
+ */
+int chain_layer_get(struct chain_disk *disk, struct chain_att *att, u32 format,
+		    bool force, char **error);
+
+/**
+ * chain_layer_put() - undo chain_layer_get()
+ *
+ * The last writer makes all durable and takes the in-use mark off.
+ * Context: dtr; may sleep, does I/O.
+ */
+void chain_layer_put(struct chain_disk *disk, struct chain_att *att);
+
+/**
+ * chain_layer_update() - one durable header update (rule H1)
+ * @hdr: what it shall be; its generation is set here
+ * @first: 0: both slots. 1: only the first; chain_layer_update_rest() follows
+ *
+ * Re-reads the slots first: if they are not as this kernel left them, somebody
+ * else writes the layer, and it fails. Caller holds layer->rw_mutex. A failure
+ * sets layer->failed.
+ */
+int chain_layer_update(struct chain_att *att, struct chain_header *hdr,
+		       bool first);
+int chain_layer_update_rest(struct chain_att *att);
+
+/** chain_layer_write_trailer() - copy of a header at the end of the device */
+int chain_layer_write_trailer(struct chain_att *att,
+			      const struct chain_header *hdr);
+
+/** chain_layer_downgrade() - the disk's writer of a layer becomes a reader */
+void chain_layer_downgrade(struct chain_disk *disk, struct chain_att *att);
+
+/** chain_layer_users() - disks that have it; registry_mutex held */
+unsigned int chain_layer_users(const struct chain_layer *l);
+
+/** chain_raw_fingerprint() - of a raw layer; see chain_raw_sample() */
+int chain_raw_fingerprint(struct chain_att *att, struct chain_id *fp);
+
+void chain_random_id(struct chain_id *id);
+void chain_layer_exit(void);
+
+/* dm-chain-meta.c: dirty groups of a layer and their way to disk */
+
+/** chain_meta_create() - the layer is opened read-write; rounds run on @wq */
+int chain_meta_create(struct chain_att *att, struct workqueue_struct *wq);
+void chain_meta_destroy(struct chain_layer *l);
+
+/** chain_meta_bind() - its I/O goes through this attachment from now on */
+void chain_meta_bind(struct chain_att *att);
+
+/**
+ * chain_meta_dirty() - states of blocks have changed
+ * Context: any. The change is in the map already, and what it speaks for has
+ * been written: the next round may take it.
+ */
+void chain_meta_dirty(struct chain_layer *l, u64 block, u64 n);
+
+/** chain_meta_durable() - is what the map says of @block on disk, flushed */
+bool chain_meta_durable(struct chain_layer *l, u64 block);
+
+/**
+ * chain_meta_flush() - complete @cb's bio when all that was acknowledged
+ * before is durable, map included
+ *
+ * Context: any; does not wait.
+ * Return: true if it was taken; false: nothing to write, a flush of the device
+ * alone will do (map() passes it down).
+ */
+bool chain_meta_flush(struct chain_layer *l, struct chain_bio *cb,
+		      bool can_submit);
+
+/** chain_meta_sync() - the same for a caller that waits */
+int chain_meta_sync(struct chain_layer *l);
+
+/** chain_meta_hold() / chain_meta_release() - rounds wait in between
+ * @failed: the waiters get an error */
+void chain_meta_hold(struct chain_layer *l);
+void chain_meta_release(struct chain_layer *l, bool failed);
+
+/** chain_meta_quiesce() / chain_meta_resume() - no I/O in between */
+void chain_meta_quiesce(struct chain_layer *l);
+void chain_meta_resume(struct chain_layer *l);
+
+/*
+ * Memory that a larger map needs, got before the disk is suspended. grow()
+ * puts the old one in its place: free it afterwards.
+ */
+void *chain_meta_grow_alloc(u64 blocks);
+void chain_meta_grow_free(void *mem);
+void chain_meta_grow(struct chain_layer *l, void *mem);
+
+/** chain_layer_fail() - no more writes; a line in the log */
+void chain_layer_fail(struct chain_layer *l, const char *what, int err);
+
+/* dm-chain-topo.c: what lies below the top */
+
+/**
+ * chain_walk() - ask layers one by one
+ * @first: depth to begin at
+ * @end: depth to end before
+ * @sector: of the disk
+ * @max: sectors, at least 1
+ * @owner: set to the attachment, or NULL
+ * @state: DATA with an owner; ZERO: reads zeroes; ABSENT: nobody of these,
+ *	those below count; DAMAGED: EIO
+ * Return: sectors from @sector on that this holds for, 1 to @max.
+ */
+sector_t chain_walk(const struct chain_inst *ci, unsigned int first,
+		    unsigned int end, sector_t sector, sector_t max,
+		    struct chain_att **owner, unsigned int *state);
+
+/**
+ * chain_below() - the same for all below the top, by the merged lookup
+ * @state: ABSENT never comes
+ */
+sector_t chain_below(struct chain_inst *ci, sector_t sector, sector_t max,
+		     struct chain_att **owner, unsigned int *state);
+
+void chain_merge_work(struct work_struct *work);
+
+/** chain_same_below() - do two tables show the same below their tops */
+bool chain_same_below(const struct chain_inst *a, const struct chain_inst *b);
+
+/* dm-chain-map.c: guest I/O */
+int chain_map(struct dm_target *ti, struct bio *bio);
+void chain_unlock_blocks(struct chain_disk *disk, u64 block, u32 n);
+void chain_written(struct chain_inst *ci, u64 block, u32 n, unsigned int state);
+void chain_end_write(struct chain_inst *ci, struct bio *bio, bool fua);
+
+/** chain_hook_write() - at its end @nr locked blocks become data; FUA waits */
+void chain_hook_write(struct chain_inst *ci, struct bio *bio, u64 block, u32 nr);
+
+/** chain_zero_range() - the blocks that a discard or write-zeroes covers */
+void chain_zero_range(const struct chain_layer *l, const struct bio *bio,
+		      u64 *block, u64 *n);
+
+/** chain_zero_blocks() - let locked blocks read zeroes; -ENOMEM: do it again */
+int chain_zero_blocks(struct chain_inst *ci, u64 block, u64 n, gfp_t gfp);
+
+/* dm-chain-slow.c: bios that have to wait */
+void chain_defer(struct chain_inst *ci, struct bio *bio);
+void chain_unpark(struct chain_disk *disk);
+
+/* dm-chain-disk.c */
+
+/**
+ * chain_disk_join() - a table becomes one of its mapped device's
+ * @error: set on failure
+ *
+ * Makes the disk with the first table. Context: ctr.
+ */
+int chain_disk_join(struct chain_inst *ci, char **error);
+void chain_disk_leave(struct chain_inst *ci);
+
+/** chain_disk_slots() - slots for the layers of a table, by_slot filled in */
+int chain_disk_slots(struct chain_inst *ci);
+
+/** chain_disk_find() - by device number; registry_mutex held */
+struct chain_disk *chain_disk_find(dev_t devt);
+bool chain_any_disk(void);
+
+/** chain_disk_live() - the disk runs on this table from now on */
+void chain_disk_live(struct chain_inst *ci);
+/** chain_disk_dying() - a table goes: nobody finds or uses it any more */
+void chain_disk_dying(struct chain_inst *ci);
+
+/**
+ * chain_disk_pin() - keep the tables of a disk from being torn down
+ *
+ * For queries; not over I/O. Return: 0, -ENODEV, or -EBUSY while one goes.
+ */
+int chain_disk_pin(dev_t devt, struct chain_disk **disk);
+void chain_disk_unpin(struct chain_disk *disk);
+
+/* dm-chain-switch.c */
+int chain_switch(const struct dm_chain_switch *arg);
+int chain_resize(const struct dm_chain_resize *arg);
+
+/* dm-chain-ctl.c */
+extern struct chain_id chain_instance;
+void chain_host_id(struct chain_id *host);
+int chain_ctl_init(void);
+void chain_ctl_exit(void);
+
+/* dm-chain-target.c */
+extern struct target_type chain_target;
+
+#endif
