@@ -366,9 +366,13 @@ static int mend_group(struct map_group *g, void *arg)
 
 static int mend_presence(struct check *c)
 {
+	uint64_t groups = c->presence.sectors * DM_CHAIN_PRESENCE_GROUPS;
 	int ret = 0;
 	uint64_t i;
 
+	/* A damaged sector was taken for all ones, up to its own end. */
+	for (i = chain_max_groups(&c->img->hdr); i < groups; i++)
+		presence_put(&c->presence, i, false);
 	for (i = 0; !ret && i < c->presence.sectors; i++)
 		if (c->presence.bad[i])
 			ret = presence_write(c->img, &c->presence, i);

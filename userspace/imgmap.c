@@ -290,17 +290,31 @@ unsigned int imgmap_state(const struct imgmap *m, uint64_t block)
 		       DM_CHAIN_ABSENT;
 }
 
+/* How many blocks from @block on surely have @state: a group, a word, or none. */
+static uint64_t same_blocks(const struct imgmap *m, uint64_t block,
+			    unsigned int state)
+{
+	const uint64_t *words = block_words(m, block);
+	uint64_t in_group = block % DM_CHAIN_GROUP_BLOCKS;
+
+	if (!words)
+		return state == DM_CHAIN_ABSENT ?
+		       DM_CHAIN_GROUP_BLOCKS - in_group : 0;
+	if (block % CHAIN_STATES_PER_WORD == 0 &&
+	    words[in_group / CHAIN_STATES_PER_WORD] ==
+	    state * 0x5555555555555555ULL)
+		return CHAIN_STATES_PER_WORD;
+	return chain_state_get(words, in_group) == state;
+}
+
 uint64_t imgmap_run(const struct imgmap *m, uint64_t block, uint64_t end)
 {
 	unsigned int state = imgmap_state(m, block);
+	uint64_t n;
 
-	while (block < end && imgmap_state(m, block) == state) {
-		uint64_t step = block_words(m, block) ? 1 :
-			DM_CHAIN_GROUP_BLOCKS - block % DM_CHAIN_GROUP_BLOCKS;
-
-		block = end - block < step ? end : block + step;
-	}
-	return block;
+	while (block < end && (n = same_blocks(m, block, state)))
+		block += n;
+	return block < end ? block : end;
 }
 
 uint64_t imgmap_count(const struct imgmap *m, const struct chain_header *h,
