@@ -15,7 +15,6 @@
  *
  * When the disk is used up it is discarded, or a hook gives it a new top.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <getopt.h>
 #include <liburing.h>
