@@ -367,19 +367,10 @@ static int cmd_replay(const char *log, const char *target)
  */
 static void show(u64 next)
 {
-	char cmd[4096];
-	int n = snprintf(cmd, sizeof(cmd), "%s %llu %llu %llu", opt.cmd,
-			 (unsigned long long)cl.flushes,
-			 (unsigned long long)wlog_last_mark(&cl.log, next),
-			 (unsigned long long)next);
-
-	if (n >= (int)sizeof(cmd))
-		die("--cmd too long");
-	if (system(cmd)) {
-		bad("flush %u, entry %llu: '%s' failed", cl.flushes,
-		    (unsigned long long)next, cmd);
+	if (!run_cmd("%s %u %llu %llu", opt.cmd, cl.flushes,
+		     (unsigned long long)wlog_last_mark(&cl.log, next),
+		     (unsigned long long)next))
 		exit(EX_BAD);
-	}
 }
 
 static int cmd_walk(const char *log, const char *target)

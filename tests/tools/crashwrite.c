@@ -146,6 +146,16 @@ static int do_flush(struct worker *w)
 	return r;
 }
 
+/* Not every device below can unmap and promise zeroes. */
+static int zero(struct worker *w, u64 off, u64 len)
+{
+	int r = -EOPNOTSUPP;
+
+	if (rnd_chance(&w->rng, 20))
+		r = dev_zero(&cw.dev, off, len, true);
+	return r == -EOPNOTSUPP ? dev_zero(&cw.dev, off, len, false) : r;
+}
+
 static int issue(struct worker *w, enum rec_type type, u64 seq, u64 off, u64 len)
 {
 	struct stamp_id id = { .seed = cw.seed, .seq = seq, .thread = w->no };
@@ -154,7 +164,7 @@ static int issue(struct worker *w, enum rec_type type, u64 seq, u64 off, u64 len
 	case REC_DISCARD:
 		return dev_discard(&cw.dev, off, len);
 	case REC_ZERO:
-		return dev_zero(&cw.dev, off, len, rnd_chance(&w->rng, 20));
+		return zero(w, off, len);
 	case REC_FUA:
 		stamp_fill(w->buf, off, len, &id);
 		return fua_write(&cw.dev, w->buf, len, off);
@@ -272,22 +282,16 @@ static void *work(void *arg)
 
 static void snapshot(unsigned int no)
 {
-	char cmd[4096];
 	u64 seq;
-	int status;
 
-	if (snprintf(cmd, sizeof(cmd), "%s %u", cw.hook, no) >= (int)sizeof(cmd))
-		die("hook too long");
 	if (cw.hook_freeze)
 		pthread_rwlock_wrlock(&cw.gate);
 	seq = opslog_issue(&cw.log, REC_SNAP, 0, 0, 0);
-	status = system(cmd);
-	if (!status) {
+	if (run_cmd("%s %u", cw.hook, no)) {
 		opslog_add(&cw.log, REC_SNAP_ACK, 0, seq);
 		atomic_fetch_add(&cw.snaps, 1);
 		send_mark();
 	} else {
-		bad("hook %u failed (status %d)", no, status);
 		atomic_store(&cw.failed, true);
 		atomic_store(&cw.stop, true);
 	}

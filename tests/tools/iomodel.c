@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 
 #include "common.h"
 #include "lib/cut.h"
@@ -303,27 +302,13 @@ static void *work(void *arg)
 
 /* Hooks */
 
-static bool run_hook(unsigned int no)
-{
-	char cmd[4096];
-	int status;
-
-	if (snprintf(cmd, sizeof(cmd), "%s %u", io.hook, no) >= (int)sizeof(cmd))
-		die("hook too long");
-	status = system(cmd);
-	if (status == 0)
-		return true;
-	bad("hook %u failed (%s %d)", no, WIFEXITED(status) ? "exit" : "status",
-	    WIFEXITED(status) ? WEXITSTATUS(status) : status);
-	fail_run();
-	return false;
-}
-
 static void hook_now(unsigned int no)
 {
 	if (io.hook_freeze)
 		pthread_rwlock_wrlock(&io.gate);
-	if (run_hook(no) && io.hook_freeze)
+	if (!run_cmd("%s %u", io.hook, no))
+		fail_run();
+	else if (io.hook_freeze)
 		model_save(&io.model, no);
 	if (io.hook_freeze)
 		pthread_rwlock_unlock(&io.gate);
