@@ -24,9 +24,7 @@
  */
 #include "dm-chain.h"
 
-/*----------------------------------------------------------------
- * Ends of a bio
- *--------------------------------------------------------------*/
+/* --- Ends of a bio --- */
 
 static int remap(struct chain_att *att, struct bio *bio)
 {
@@ -86,9 +84,7 @@ void chain_end_write(struct chain_inst *ci, struct bio *bio, bool fua)
 		bio_endio(bio);
 }
 
-/*----------------------------------------------------------------
- * Writes that do something at their end
- *--------------------------------------------------------------*/
+/* --- Writes that do something at their end --- */
 
 static void write_end_io(struct bio *bio)
 {
@@ -158,9 +154,7 @@ static int first_write(struct chain_inst *ci, struct bio *bio, u64 block, u32 n)
 	return remap(chain_top(ci), bio);
 }
 
-/*----------------------------------------------------------------
- * By operation
- *--------------------------------------------------------------*/
+/* --- By operation --- */
 
 /* Cut the bio to its first @sectors, if it has more. */
 static void clip(struct bio *bio, sector_t sectors)

@@ -25,9 +25,7 @@
 
 #define BOUNCE_ORDER	4	/* for blocks above 4 KiB, if there is memory */
 
-/*----------------------------------------------------------------
- * Waiting for a lock
- *--------------------------------------------------------------*/
+/* --- Waiting for a lock --- */
 
 void chain_unpark(struct chain_disk *disk)
 {
@@ -62,9 +60,7 @@ static bool lock_or_park(struct chain_bio *cb, u64 block, u32 n)
 	return locked;
 }
 
-/*----------------------------------------------------------------
- * Copy-up
- *--------------------------------------------------------------*/
+/* --- Copy-up --- */
 
 struct bounce {
 	void *buf;
@@ -204,9 +200,7 @@ static int copy_up(struct chain_inst *ci, struct bio *bio, u64 block,
 	return r;
 }
 
-/*----------------------------------------------------------------
- * A deferred bio
- *--------------------------------------------------------------*/
+/* --- A deferred bio --- */
 
 static void submit(struct chain_inst *ci, struct bio *bio)
 {

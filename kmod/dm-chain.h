@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * dm-chain: layered copy-on-write disks. Private header of the module.
+ * Layered copy-on-write disks: private header of the module.
  *
  * The objects, and who owns them:
  *
@@ -80,7 +80,7 @@ struct chain_layer {
 	struct chain_id uuid;
 	struct completion loaded;
 	int load_error;
-	struct mutex rw_mutex;
+	struct mutex rw_mutex;		/* header updates */
 	struct chain_header hdr;
 	sector_t size;
 	sector_t limit;
@@ -192,7 +192,7 @@ struct chain_disk {
 	bool stop;
 	struct chain_inst *live;
 	struct chain_locks locks;
-	spinlock_t lock;
+	spinlock_t lock;		/* @parked */
 	struct list_head parked;
 	struct workqueue_struct *wq;
 	mempool_t pages;
