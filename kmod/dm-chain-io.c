@@ -37,16 +37,18 @@ static int rw_piece(struct chain_att *att, u64 offset, void *buf,
 	return r;
 }
 
-int chain_rw(struct chain_att *att, u64 offset, void *buf, unsigned int len,
-	     blk_opf_t opf)
+int chain_rw(struct chain_att *att, enum chain_who who, u64 offset, void *buf,
+	     unsigned int len, blk_opf_t opf)
 {
 	unsigned int noio;
 	int r;
 
-	if (!chain_allowed(att, CHAIN_META, opf))
+	if (!chain_allowed(att, who, opf))
 		return -EPERM;
+	if (who == CHAIN_META)
+		opf |= REQ_META;
 	noio = memalloc_noio_save();
-	r = rw_piece(att, offset, buf, len, opf | REQ_META | REQ_SYNC);
+	r = rw_piece(att, offset, buf, len, opf | REQ_SYNC);
 	memalloc_noio_restore(noio);
 	return r;
 }

@@ -29,6 +29,7 @@
 
 #define LOAD_GROUPS	16	/* groups read in one I/O */
 
+/* The lists of layers and disks, and who uses what. */
 DEFINE_MUTEX(chain_registry_mutex);
 static LIST_HEAD(layers);
 
@@ -47,9 +48,7 @@ void chain_layer_fail(struct chain_layer *l, const char *what, int err)
 	      l->uuid.b, MAJOR(l->devt), MINOR(l->devt), what, err);
 }
 
-/*----------------------------------------------------------------
- * Headers
- *--------------------------------------------------------------*/
+/* --- Headers --- */
 
 static const u64 slot_offset[2] = {
 	DM_CHAIN_SLOT0_OFFSET, DM_CHAIN_SLOT1_OFFSET
@@ -65,7 +64,7 @@ static enum chain_header_status read_slots(struct chain_att *att, void *buf,
 
 	for (i = 0; i < 2; i++) {
 		slot[i] = buf + i * DM_CHAIN_HEADER_BYTES;
-		if (chain_rw(att, slot_offset[i], slot[i], DM_CHAIN_HEADER_BYTES,
+		if (chain_rw(att, CHAIN_META, slot_offset[i], slot[i], DM_CHAIN_HEADER_BYTES,
 			     REQ_OP_READ))
 			slot[i] = NULL;
 	}
@@ -84,7 +83,7 @@ static void free_slots(void *buf)
 
 static int write_slot(struct chain_att *att, int i, void *buf)
 {
-	return chain_rw(att, slot_offset[i], buf, DM_CHAIN_HEADER_BYTES,
+	return chain_rw(att, CHAIN_META, slot_offset[i], buf, DM_CHAIN_HEADER_BYTES,
 			REQ_OP_WRITE | REQ_FUA);
 }
 
@@ -166,7 +165,7 @@ int chain_layer_update_rest(struct chain_att *att)
 	lockdep_assert_held(&l->rw_mutex);
 	if (!buf)
 		return -ENOMEM;
-	r = chain_rw(att, slot_offset[0], buf, DM_CHAIN_HEADER_BYTES, REQ_OP_READ);
+	r = chain_rw(att, CHAIN_META, slot_offset[0], buf, DM_CHAIN_HEADER_BYTES, REQ_OP_READ);
 	slot = r ? 0 : rest_of(att, buf);
 	chain_header_encode(&l->hdr, buf);
 	r = write_slot(att, slot, buf);
@@ -185,15 +184,13 @@ int chain_layer_write_trailer(struct chain_att *att,
 	if (!buf)
 		return -ENOMEM;
 	chain_header_encode(hdr, buf);
-	r = chain_rw(att, chain_trailer_offset(hdr), buf, DM_CHAIN_HEADER_BYTES,
+	r = chain_rw(att, CHAIN_META, chain_trailer_offset(hdr), buf, DM_CHAIN_HEADER_BYTES,
 		     REQ_OP_WRITE | REQ_FUA);
 	free_slots(buf);
 	return r;
 }
 
-/*----------------------------------------------------------------
- * Loading
- *--------------------------------------------------------------*/
+/* --- Loading --- */
 
 static bool bit_in(const u64 *words, u64 i)
 {
@@ -208,7 +205,7 @@ static int load_groups(struct chain_att *att, u64 group, unsigned int n,
 	unsigned int i, damaged;
 	int r;
 
-	r = chain_rw(att, l->hdr.map_offset + group * DM_CHAIN_GROUP_BYTES, buf,
+	r = chain_rw(att, CHAIN_META, l->hdr.map_offset + group * DM_CHAIN_GROUP_BYTES, buf,
 		     n * DM_CHAIN_GROUP_BYTES, REQ_OP_READ);
 	for (i = 0; i < n; i++) {
 		if (r)	/* unreadable is lost: EIO there, the rest goes on */
@@ -279,7 +276,7 @@ static int load_map(struct chain_att *att)
 		bool bad = false;
 
 		if (i % 8 == 0)
-			bad = chain_rw(att, l->hdr.presence_offset + i * 512, page,
+			bad = chain_rw(att, CHAIN_META, l->hdr.presence_offset + i * 512, page,
 				       4096, REQ_OP_READ);
 		if (bad)
 			memset(page, 0, 4096);
@@ -339,9 +336,7 @@ static void load_raw(struct chain_att *att)
 	l->block_sectors_shift = CHAIN_UNIT_SHIFT - SECTOR_SHIFT;
 }
 
-/*----------------------------------------------------------------
- * Registry
- *--------------------------------------------------------------*/
+/* --- Registry --- */
 
 static struct chain_layer *find_layer(u32 format, const struct chain_id *uuid,
 				      dev_t devt)
@@ -570,9 +565,7 @@ static int wait_loaded(struct chain_layer *l, char **error)
 	return l->load_error;
 }
 
-/*----------------------------------------------------------------
- * Opening and closing read-write
- *--------------------------------------------------------------*/
+/* --- Opening and closing read-write --- */
 
 static const char *marks_forbid_write(const struct chain_header *h)
 {
@@ -600,9 +593,9 @@ static const char *use_forbids_write(const struct chain_header *h)
 		return NULL;
 	chain_host_id(&host);
 	if (!chain_id_equal(&h->use_host, &host))
-		return "Top layer is in use by another machine (feature force takes it over)";
+		return "Top layer is in use by another machine (feature force takes it)";
 	if (chain_id_equal(&h->use_boot, &chain_instance))
-		return "Top layer is a copy of one that is open, or was not closed (feature force takes it over)";
+		return "Top layer is a copy of an open one, or was not closed (feature force takes it)";
 	return NULL;	/* this machine crashed: nothing to repair */
 }
 
@@ -615,7 +608,8 @@ static void mark_in_use(struct chain_header *h)
 	chain_random_id(&h->cid);
 }
 
-static int open_rw_locked(struct chain_disk *disk, struct chain_att *att, bool force, char **error)
+static int open_rw_locked(struct chain_disk *disk, struct chain_att *att,
+			  bool force, char **error)
 {
 	struct chain_layer *l = att->layer;
 	struct chain_header *h;
@@ -668,7 +662,6 @@ static void close_rw(struct chain_att *att)
 
 	lockdep_assert_held(&l->rw_mutex);
 	chain_meta_bind(att);
-	chain_meta_resume(l);
 	if (!READ_ONCE(l->failed) && !chain_meta_sync(l) && h) {
 		h->marks &= ~DM_CHAIN_MARK_IN_USE;
 		memset(&h->use_host, 0, sizeof(h->use_host));
@@ -691,9 +684,7 @@ static bool last_writer(struct chain_disk *disk, struct chain_layer *l)
 	return last;
 }
 
-/*----------------------------------------------------------------
- * For tables
- *--------------------------------------------------------------*/
+/* --- For tables --- */
 
 static int get_uuid_and_layer(struct chain_disk *disk, struct chain_att *att,
 			      u32 format, void *buf, char **error)
@@ -794,7 +785,7 @@ int chain_raw_fingerprint(struct chain_att *att, struct chain_id *fp)
 		chain_raw_sample(size, i, &offset, &len);
 		if (!len)
 			continue;
-		r = chain_rw(att, offset, buf, len, REQ_OP_READ);
+		r = chain_rw(att, CHAIN_META, offset, buf, len, REQ_OP_READ);
 		if (!r)
 			chain_raw_fingerprint_update(fp, i, buf, len);
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * dm-chain: layered copy-on-write disks. Private header of the module.
+ * Layered copy-on-write disks: private header of the module.
  *
  * The objects, and who owns them:
  *
@@ -28,6 +28,7 @@
 #include <linux/list.h>
 #include <linux/mempool.h>
 #include <linux/mutex.h>
+#include <linux/rwsem.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 #include <linux/dm-chain.h>
@@ -79,7 +80,7 @@ struct chain_layer {
 	struct chain_id uuid;
 	struct completion loaded;
 	int load_error;
-	struct mutex rw_mutex;
+	struct mutex rw_mutex;		/* header updates */
 	struct chain_header hdr;
 	sector_t size;
 	sector_t limit;
@@ -128,10 +129,8 @@ struct chain_att {
  * @by_slot: attachment of each slot of the disk, or NULL
  * @nr_slots: entries of @by_slot
  * @next: attached in role "next", or NULL
- * @unmerged: layers below the top that the merged lookup lacks; they are asked
- *	one by one. Written by the merger while guests read.
- * @live: the disk runs on it; registry_mutex
- * @force: feature
+ * @spare: an empty merged lookup, should the topology be another; after the
+ *	resume the old one, to be freed
  */
 struct chain_inst {
 	struct dm_target *ti;
@@ -140,9 +139,7 @@ struct chain_inst {
 	unsigned int nr_atts;
 	unsigned int nr;
 	unsigned int nr_slots;
-	unsigned int unmerged;
-	bool live;
-	bool force;
+	struct chain_merge *spare;
 	struct chain_att *next;
 	struct chain_att **order;
 	struct chain_att **by_slot;
@@ -158,15 +155,18 @@ struct chain_inst {
  * @name: of the mapped device, for messages
  * @switching: a switch or resize is under way: no tables come; registry_mutex
  * @failed: a switch could not be made durable: no more writes
+ * @pin: held shared by queries; exclusively, in passing, by who tears down
  * @slots: layer of each slot; registry_mutex
  * @nr_slots: entries of @slots
  * @merge: merged lookup of what is below the top; swapped while suspended
- * @merge_mutex: serializes writers of @merge
- * @owners: 2048 entries, for the holder of merge_mutex
+ * @unmerged: layers right below the top that @merge lacks; they are asked one
+ *	by one. Lowered by the worker while guests read.
+ * @owners: an entry a block of a chunk, for @merge_work
  * @merge_work: builds chunks that were asked for, adds unmerged layers
  * @want: chunk to build next + 1, or 0
  * @stop: the worker shall return at once; set while suspended
- * @live: the table it runs on, for @merge_work; stable while it may run
+ * @live: the table it runs on; changes under registry_mutex, and only while
+ *	@merge_work is stopped
  * @locks: block locks of the top
  * @lock: protects @parked
  * @parked: bios that wait for a block lock
@@ -181,17 +181,18 @@ struct chain_disk {
 	char name[16];
 	bool switching;
 	bool failed;
+	struct rw_semaphore pin;
 	struct chain_layer **slots;
 	unsigned int nr_slots;
 	struct chain_merge *merge;
-	struct mutex merge_mutex;
+	unsigned int unmerged;
 	u16 *owners;
 	struct work_struct merge_work;
 	atomic64_t want;
 	bool stop;
 	struct chain_inst *live;
 	struct chain_locks locks;
-	spinlock_t lock;
+	spinlock_t lock;		/* @parked */
 	struct list_head parked;
 	struct workqueue_struct *wq;
 	mempool_t pages;
@@ -271,7 +272,8 @@ static inline bool chain_allowed(const struct chain_att *att,
 }
 
 /**
- * chain_rw() - read or write pages of the target's own and wait
+ * chain_rw() - read or write memory of the target's own and wait
+ * @who: for whom
  * @offset: bytes from the start of the device
  * @buf: kernel memory that virt_to_page() takes (kmalloc, pages), one piece
  * @len: bytes
@@ -279,8 +281,8 @@ static inline bool chain_allowed(const struct chain_att *att,
  *
  * Context: process, may sleep; NOIO inside. Return: 0 or a negative errno.
  */
-int chain_rw(struct chain_att *att, u64 offset, void *buf, unsigned int len,
-	     blk_opf_t opf);
+int chain_rw(struct chain_att *att, enum chain_who who, u64 offset, void *buf,
+	     unsigned int len, blk_opf_t opf);
 int chain_flush_dev(struct chain_att *att);
 
 /* dm-chain-layer.c: registry of layers and their headers */
@@ -429,8 +431,10 @@ sector_t chain_walk(const struct chain_inst *ci, unsigned int first,
 sector_t chain_below(struct chain_inst *ci, sector_t sector, sector_t max,
 		     struct chain_att **owner, unsigned int *state);
 
-struct chain_merge *chain_merge_for(sector_t sectors);
 void chain_merge_work(struct work_struct *work);
+
+/** chain_same_below() - do two tables show the same below their tops */
+bool chain_same_below(const struct chain_inst *a, const struct chain_inst *b);
 
 /* dm-chain-map.c: guest I/O */
 int chain_map(struct dm_target *ti, struct bio *bio);
@@ -438,15 +442,50 @@ void chain_unlock_blocks(struct chain_disk *disk, u64 block, u32 n);
 void chain_written(struct chain_inst *ci, u64 block, u32 n, unsigned int state);
 void chain_end_write(struct chain_inst *ci, struct bio *bio, bool fua);
 
+/** chain_hook_write() - at its end @nr locked blocks become data; FUA waits */
+void chain_hook_write(struct chain_inst *ci, struct bio *bio, u64 block, u32 nr);
+
+/** chain_zero_range() - the blocks that a discard or write-zeroes covers */
+void chain_zero_range(const struct chain_layer *l, const struct bio *bio,
+		      u64 *block, u64 *n);
+
+/** chain_zero_blocks() - let locked blocks read zeroes; -ENOMEM: do it again */
+int chain_zero_blocks(struct chain_inst *ci, u64 block, u64 n, gfp_t gfp);
+
 /* dm-chain-slow.c: bios that have to wait */
 void chain_defer(struct chain_inst *ci, struct bio *bio);
 void chain_unpark(struct chain_disk *disk);
 
 /* dm-chain-disk.c */
-struct chain_disk *chain_disk_get(struct dm_target *ti, struct chain_inst *ci);
-void chain_disk_put(struct chain_inst *ci);
-struct chain_disk *chain_disk_find(struct mapped_device *md);
-int chain_disk_assign_slots(struct chain_inst *ci);
+
+/**
+ * chain_disk_join() - a table becomes one of its mapped device's
+ * @error: set on failure
+ *
+ * Makes the disk with the first table. Context: ctr.
+ */
+int chain_disk_join(struct chain_inst *ci, char **error);
+void chain_disk_leave(struct chain_inst *ci);
+
+/** chain_disk_slots() - slots for the layers of a table, by_slot filled in */
+int chain_disk_slots(struct chain_inst *ci);
+
+/** chain_disk_find() - by device number; registry_mutex held */
+struct chain_disk *chain_disk_find(dev_t devt);
+bool chain_any_disk(void);
+
+/** chain_disk_live() - the disk runs on this table from now on */
+void chain_disk_live(struct chain_inst *ci);
+/** chain_disk_dying() - a table goes: nobody finds or uses it any more */
+void chain_disk_dying(struct chain_inst *ci);
+
+/**
+ * chain_disk_pin() - keep the tables of a disk from being torn down
+ *
+ * For queries; not over I/O. Return: 0, -ENODEV, or -EBUSY while one goes.
+ */
+int chain_disk_pin(dev_t devt, struct chain_disk **disk);
+void chain_disk_unpin(struct chain_disk *disk);
 
 /* dm-chain-switch.c */
 int chain_switch(const struct dm_chain_switch *arg);

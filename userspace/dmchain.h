@@ -5,25 +5,43 @@
  *
  *	main.c		command line: finds the command, options common to all
  *	cmd-*.c		one file a command: options, what it does, what it prints
+ *	args.c		options and operands of a command
  *	msg.c		errors: one line, and the exit code that goes with it
+ *	path.c		NAME or PATH; hints of where another layer lies
+ *	host.c		the id of this machine in in-use marks
  *	image.c		a layer's file or device while no chain has it open: O_DIRECT,
  *			locks, headers in both slots
+ *	marks.c		what the marks of a closed layer allow
+ *	make.c		a new layer, up to its first header
  *	walk.c		a chain from its top image down the parent links, checked
  *	raw.c		fingerprint of raw layers
- *	imgmap.c	state maps of closed layers, and of a walked chain as a whole
+ *	imgmap.c	state maps of closed layers
+ *	walkmap.c	what a reader of a walked chain sees
+ *	show.c		layers and maps, as text and as JSON, of open and closed disks
  *	lib-crc.c	crc32c for the codec
  *	loop.c		image files on loop devices
  *	dm.c		everything of libdevmapper: tables, UUIDs, cookies
  *	control.c	/dev/dm-chain
  *	module.c	libkmod
- *	disk.c		an open disk: what the kernel says of it, and its files
- *	json.c, size.c	output and input of numbers
+ *	disk.c		open disks: who has which layer, where do they live
+ *	disk-info.c	what the kernel says of a disk
+ *	disk-resize.c	a disk grows while it is in use
+ *	disk-recover.c	what a killed controller left
+ *	run.c		locks between controllers
+ *	holder.c	who has a block device open
+ *	klog.c		why the kernel refused
+ *	size.c		input and output of sizes and ids
  *
  * Errors: a function that can fail returns 0 or a negative exit code (see enum
  * dmchain_exit) and has then printed its one line by msg_fail().
  */
 #ifndef DMCHAIN_H
 #define DMCHAIN_H
+
+/* Include this header first. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -61,6 +79,73 @@ void msg_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int msg_fail_errno(int code, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/** msg_last() - text of the last error, without "dmchain: "; never NULL */
+const char *msg_last(void);
+
+/** text_clean() - make text from a header fit for a line: control characters
+ * become '?', bytes that are no UTF-8 too; in place */
+char *text_clean(char *text);
+
+/** json_text() - a JSON string of any bytes; NULL gives null */
+json_object *json_text(const char *text);
+
+/* args.c */
+
+/**
+ * struct arg_opt - an option of a command
+ * @name: without "--"
+ * @text: where its value goes, or NULL
+ * @flag: set to true when it is given, or NULL
+ */
+struct arg_opt {
+	const char *name;
+	const char **text;
+	bool *flag;
+};
+
+/**
+ * args_parse() - take a command's options, leave its operands
+ * @argc: from the command word on; set to the number of operands
+ * @argv: set to the first operand
+ * @opts: ends with a NULL name, or NULL
+ * @min: operands needed
+ * @max: operands allowed
+ *
+ * main() has already taken --json and --help, which any command may have.
+ * Return: 0, or -EXIT_USAGE with the line printed.
+ */
+int args_parse(int *argc, char ***argv, const struct arg_opt *opts, int min,
+	       int max);
+
+/** args_format() - "raw" or "chain"; NULL: chain */
+int args_format(const char *text, uint32_t *format);
+
+/* path.c */
+
+/** arg_is_path() - has a '/', or is a file; all else names a disk */
+bool arg_is_path(const char *arg);
+
+/** path_absolute() - with the folder's real path; the last part may be a link
+ * or missing; malloc, NULL with errno */
+char *path_absolute(const char *path);
+
+/**
+ * hint_make() - how a header names another layer's place
+ * @hint: DM_CHAIN_PATH_BYTES
+ * @owner: path of the layer whose header it is
+ * @target: as the user named it: a relative path is kept, relative to the
+ *	folder of @owner; devices are always named absolutely
+ */
+int hint_make(char *hint, const char *owner, const char *target);
+
+/** hint_resolve() - the path that a hint of @owner means; malloc */
+char *hint_resolve(const char *owner, const char *hint);
+
+/* host.c */
+
+/** host_id() - this machine in in-use marks: /etc/machine-id, or all zero */
+void host_id(struct chain_id *id);
+
 /* size.c */
 
 /**
@@ -80,8 +165,9 @@ void id_random(struct chain_id *id);
 
 /**
  * struct image - a layer's file or block device, opened by the controller
- * @path: as given (absolute after image_open())
- * @fd: O_DIRECT
+ * @path: absolute
+ * @label: what error lines call it: the path, for a parent with its child's
+ * @fd: O_DIRECT; -1 after image_release()
  * @format: enum dm_chain_format, as named by the user or the child
  * @is_bdev: block device, not a file
  * @writable: opened for writing
@@ -89,10 +175,12 @@ void id_random(struct chain_id *id);
  * @dev: of the inode (files) or st_rdev (devices); with @ino the identity
  * @ino: 0 for devices
  * @hdr: of a chain layer
- * @stale_slots: header slots that image_write_header() must mend
+ * @stale_slots: header slots that are one update behind or damaged
+ * @damaged_slots: those of them that are damaged
  */
 struct image {
 	char *path;
+	char *label;
 	int fd;
 	uint32_t format;
 	bool is_bdev;
@@ -102,21 +190,37 @@ struct image {
 	ino_t ino;
 	struct chain_header hdr;
 	unsigned int stale_slots;
+	unsigned int damaged_slots;
 };
 
 #define IMAGE_WRITE	1	/* needs to write; takes an exclusive flock */
 #define IMAGE_ANY_MARK	2	/* don't refuse by marks, the caller looks */
+#define IMAGE_TRY_WRITE	4	/* as IMAGE_WRITE, but reading will do where the
+				 * file or its file system is read-only */
+#define IMAGE_CHECK	8	/* check: it looks at length and header copies itself */
 
 /**
  * image_open() - open a closed or shared layer and read its header
  * @format: DM_CHAIN_FORMAT_RAW or _CHAIN; nothing is ever probed
  *
  * Locks: flock, shared or exclusive (IMAGE_WRITE); a block device is opened
- * O_EXCL for IMAGE_WRITE. An image that an open chain has rw is refused for
- * IMAGE_WRITE (kernel is asked; EXIT_REFUSED, names the disk).
+ * O_EXCL for IMAGE_WRITE. An image that an open chain has, in whatever role, is
+ * refused for IMAGE_WRITE (kernel is asked; EXIT_REFUSED, names the disk), as
+ * only the kernel may write it then.
+ *
+ * Without IMAGE_ANY_MARK: as image_check_marks() for a top.
  */
 int image_open(struct image *img, const char *path, uint32_t format, int flags);
+/** image_open_parent() - the same; error lines say whose parent it is */
+int image_open_parent(struct image *img, const char *path, uint32_t format,
+		      int flags, const char *child);
+/** image_release() - let go of file, lock and exclusive claim, and keep what is
+ * known: for a device that dm is to claim next */
+void image_release(struct image *img);
+/** image_close() - may follow a failed open, and image_release() */
 void image_close(struct image *img);
+/** image_same() - one inode or device, also behind a loop device */
+bool image_same(const struct image *a, const struct image *b);
 
 /** image_read() / image_write() - whole or failed; any alignment, bounced */
 int image_read(struct image *img, void *buf, size_t len, uint64_t offset);
@@ -126,9 +230,73 @@ int image_flush(struct image *img);
 /**
  * image_write_header() - one durable header update by rule H1
  *
- * generation + 1; a stale slot first; flush after each slot.
+ * generation + 1; a stale slot first; flush after each slot. Refused if the
+ * header on disk is not the one that was read (another writer).
  */
 int image_write_header(struct image *img);
+
+/** image_write_trailer() - a copy of the header at the end of the layer; no
+ * flush */
+int image_write_trailer(struct image *img);
+
+/* marks.c */
+
+enum marks_use {
+	MARKS_TOP_RW,	/* to be written as a disk */
+	MARKS_TOP_RO,	/* to be read as a disk */
+	MARKS_LOWER,	/* a parent */
+	MARKS_NEW_PARENT, /* a parent that gets another child */
+};
+
+/**
+ * image_check_marks() - may the layer be used like that?
+ * @force: an in-use mark doesn't matter
+ *
+ * MARKS_TOP_RW refuses an in-use mark of another host only: whether one of
+ * this host is stale, the opener tells from the module's instance.
+ */
+int image_check_marks(const struct image *img, enum marks_use use, bool force);
+
+/**
+ * image_check_in_use() - before its header is written while it is closed
+ * @what: of the command, for the line: "resize"; NULL: a mark that is left from
+ *	before this host went down doesn't matter
+ *
+ * Refuses an in-use mark: the layer is open elsewhere, or was when its host
+ * went down.
+ */
+int image_check_in_use(const struct image *img, const char *what, bool force);
+
+/** image_clear_use() - drop the in-use mark; the header isn't written */
+void image_clear_use(struct image *img);
+/** image_clear_seal() - drop the seal (H3: that needs a new content id); the
+ * mark of many children stays */
+void image_clear_seal(struct image *img);
+
+/** marks_name() - of the @i-th mark, or NULL behind the last */
+const char *marks_name(unsigned int i);
+
+/* make.c */
+
+/**
+ * image_make() - a new layer, complete but for its headers
+ * @img: filled in; writable
+ * @path: a file to make, or a block device whose contents are given up
+ * @hdr: geometry, ids and link are final
+ *
+ * File: made O_EXCL, sized, presence map, durable. Device: header slots of a
+ * former life zeroed | presence map, trailer zeroed. On failure there is no
+ * file left.
+ */
+int image_make(struct image *img, const char *path,
+	       const struct chain_header *hdr);
+/** image_make_commit() - headers and directory entry, durable; @img stays open.
+ * What it fails to do image_make_undo() undoes. */
+int image_make_commit(struct image *img);
+/** image_make_undo() - remove the file, or the headers of a device; closes */
+void image_make_undo(struct image *img);
+/** device_bytes() - size of a block device; 0 if @path is none */
+uint64_t device_bytes(const char *path);
 
 /* raw.c */
 
@@ -145,10 +313,12 @@ int raw_fingerprint(struct image *img, struct chain_id *fp);
 struct walk {
 	unsigned int nr;
 	struct image *images;
+	int error;	/* WALK_LAX: the first -EXIT_* that was passed over */
 };
 
 #define WALK_READ_ONLY	1	/* the top won't be written: seals don't matter */
 #define WALK_LAX	2	/* info, check: go on after a link that doesn't fit */
+#define WALK_FORCE	4	/* an in-use mark of another host doesn't matter */
 
 /**
  * walk_open() - open a chain from its top down
@@ -158,8 +328,13 @@ struct walk {
  * Relative parent hints are taken relative to the child's folder. Refuses
  * cycles, more than DM_CHAIN_MAX_LAYERS, one inode or UUID twice, wrong,
  * replaced and modified parents (EXIT_IMAGE; the line names both ids).
+ *
+ * Without WALK_READ_ONLY the top is opened as by IMAGE_WRITE, so a device is
+ * claimed: walk_close() or image_release() before dm is to have it.
  */
 int walk_open(struct walk *w, const char *path, uint32_t format, int flags);
+/** walk_from() - the same from an open top, which is moved into @w in any case */
+int walk_from(struct walk *w, struct image *top, int flags);
 void walk_close(struct walk *w);
 
 /* imgmap.c */
@@ -181,6 +356,13 @@ struct imgmap {
 int imgmap_load(struct imgmap *m, struct image *img);
 void imgmap_free(struct imgmap *m);
 unsigned int imgmap_state(const struct imgmap *m, uint64_t block);
+/** imgmap_run() - first block after @block with another state, at most @end */
+uint64_t imgmap_run(const struct imgmap *m, uint64_t block, uint64_t end);
+/** imgmap_count() - bytes in blocks of a state */
+uint64_t imgmap_count(const struct imgmap *m, const struct chain_header *h,
+		      unsigned int state);
+
+/* walkmap.c */
 
 /**
  * walk_map() - what a reader of a walked chain sees, as extents
@@ -188,6 +370,102 @@ unsigned int imgmap_state(const struct imgmap *m, uint64_t block);
  */
 int walk_map(struct walk *w, int (*cb)(const struct dm_chain_extent *e, void *arg),
 	     void *arg);
+
+/**
+ * struct extents - merges equal neighbours on their way to @cb
+ * @cb: gets each merged extent; nonzero stops
+ */
+struct extents {
+	struct dm_chain_extent last;
+	int (*cb)(const struct dm_chain_extent *e, void *arg);
+	void *arg;
+};
+
+/** extents_add() - the next extent; @arg is a struct extents, so that this can
+ * be the callback of walk_map() and control_map() */
+int extents_add(const struct dm_chain_extent *e, void *arg);
+/** extents_end() - hand on what is still kept */
+int extents_end(struct extents *x);
+
+/* show.c */
+
+/**
+ * struct show_layer - a layer for `info`
+ * @path: where its data lives
+ * @device: block device path, or NULL
+ * @format: enum dm_chain_format
+ * @uuid: of a raw layer: zero
+ * @parent_uuid: zero: none, or a raw parent
+ * @access: "none", "ro", "rw"
+ * @marks: DM_CHAIN_MARK_*
+ * @size: virtual size
+ * @data_bytes: in blocks held as data
+ * @zero_bytes: in blocks held as zero
+ * @damaged_bytes: in blocks whose map sector is damaged
+ * @map_bytes: memory that its map takes, once for all its users; 0: not open
+ * @users: names of the open disks that have it, ends with NULL; or NULL
+ */
+struct show_layer {
+	char *path;
+	char *device;
+	uint32_t format;
+	struct chain_id uuid;
+	struct chain_id parent_uuid;
+	const char *access;
+	uint32_t marks;
+	uint64_t size;
+	uint64_t data_bytes;
+	uint64_t zero_bytes;
+	uint64_t damaged_bytes;
+	uint64_t map_bytes;
+	char **users;
+};
+
+/**
+ * struct show_disk - a disk for `info`
+ * @name: of an open disk, or NULL
+ * @device: /dev/mapper/..., or NULL
+ * @size: virtual size
+ * @block_size: of the top; 0 if it is raw
+ * @state: "closed", "active", ...
+ * @nr: layers
+ * @layers: top first
+ */
+struct show_disk {
+	char *name;
+	char *device;
+	uint64_t size;
+	uint32_t block_size;
+	const char *state;
+	unsigned int nr;
+	struct show_layer *layers;
+};
+
+/** show_disk() - `info`: text, or the JSON object, to stdout */
+void show_disk(const struct show_disk *d, bool json);
+/** show_disk_free() - the strings and arrays, all from malloc */
+void show_disk_free(struct show_disk *d);
+/** show_json() - print a JSON object and drop it */
+void show_json(json_object *o);
+
+/**
+ * struct show_map - `map` on its way to stdout, as `qemu-img map` prints it
+ * @json: JSON, else a table
+ * @nr: layers of the disk
+ * @count: extents printed
+ */
+struct show_map {
+	bool json;
+	unsigned int nr;
+	uint64_t count;
+	struct extents merge;
+};
+
+void show_map_begin(struct show_map *s, unsigned int nr, bool json);
+/** show_map_extent() - callback for walk_map() and control_map(); @arg is the
+ * struct show_map */
+int show_map_extent(const struct dm_chain_extent *e, void *arg);
+void show_map_end(struct show_map *s);
 
 /* module.c */
 
@@ -201,8 +479,11 @@ int module_load(void);
 int control_open(void);
 int control_layers(int ctl, dev_t disk, struct dm_chain_layer **layers,
 		   unsigned int *nr);
+/** control_map() - neighbours of one owner and state may come unmerged */
 int control_map(int ctl, dev_t disk,
 		int (*cb)(const struct dm_chain_extent *e, void *arg), void *arg);
+/** control_snapshot() - switch to the layer attached in role "next"
+ * @pause_ns: how long the disk's I/O was held back */
 int control_snapshot(int ctl, dev_t disk, uint64_t *pause_ns);
 int control_resize(int ctl, dev_t disk, uint64_t size);
 int control_expedite(int ctl, bool on);
@@ -229,6 +510,8 @@ int loop_grow(dev_t dev);
 /** layer_marker_set() - keep udev's hands off a layer's device: marker file
  * in /run/dmchain/layers that the udev rule looks for */
 int layer_marker_set(dev_t dev);
+/** layer_markers_clean() - drop those of devices that are no layers (any more);
+ * what this controller has set counts as long as a table has it */
 void layer_markers_clean(void);
 
 /* dm.c */
@@ -249,12 +532,30 @@ struct table {
 /** dm_uuid prefix of all disks: DMCHAIN- followed by the top's UUID at open */
 #define DMCHAIN_DM_UUID_PREFIX "DMCHAIN-"
 
-int dm_create(const char *name, const struct table *t);
+/**
+ * dm_create() - a new disk, running
+ * @uuid: all of the DM UUID
+ * @force: take over an in-use mark of another host
+ */
+int dm_create(const char *name, const char *uuid, const struct table *t,
+	      bool force);
+/** dm_reload_resume() - another table; after a failure the old one runs on */
 int dm_reload_resume(const char *name, const struct table *t);
 int dm_remove(const char *name);
 int dm_clear(const char *name);
-/** dm_disk() - device number of a disk; -EXIT_FAILED if there is none */
+/**
+ * dm_disk() - device number of a chain disk
+ * @suspended: may be NULL
+ *
+ * Return: 0, or -EXIT_FAILED if there is none: says nothing then, @name may be
+ * something else.
+ */
 int dm_disk(const char *name, dev_t *dev, bool *suspended);
+/**
+ * dm_table_read() - live table of a disk
+ * @t: filled in, for dm_table_free(); may be NULL
+ * @text: the line as the kernel prints it (malloc); may be NULL
+ */
 int dm_table_read(const char *name, struct table *t, char **text);
 void dm_table_free(struct table *t);
 /** dm_each() - every chain disk; @cb nonzero stops */

@@ -35,13 +35,15 @@ void dm_internal_resume(struct mapped_device *md);
 void rcu_expedite_gp(void);
 void rcu_unexpedite_gp(void);
 
-/* bio_list_merge_init() came with 6.10. */
-#ifndef CHAIN_HAVE_BIO_LIST_MERGE_INIT
-static inline void bio_list_merge_init(struct bio_list *bl, struct bio_list *bl2)
+/* Device number of a path or "major:minor", without opening it. */
+static inline int chain_devt(const char *path, dev_t *devt)
 {
-	bio_list_merge(bl, bl2);
-	bio_list_init(bl2);
-}
+#ifdef CHAIN_HAVE_DM_DEVT_FROM_PATH
+	return dm_devt_from_path(path, devt);
+#else
+	*devt = dm_get_dev_t(path);
+	return *devt ? 0 : -ENODEV;
 #endif
+}
 
 #endif

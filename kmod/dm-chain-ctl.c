@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * /dev/dm-chain: ioctls. Arguments are extensible structs: the number of a
+ * call counts, its size is the caller's (see uapi/linux/dm-chain.h).
+ *
+ * Locking: queries pin the disk (disk->pin, shared), so that no table of it is
+ * torn down meanwhile; they hold no lock while they scan maps.
+ */
+#include <linux/fs.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "dm-chain.h"
+
+struct chain_id chain_instance;
+static struct chain_id host_id;
+
+/* A descriptor: whether it holds RCU expedited; the mutex is its own. */
+struct ctl {
+	struct mutex mutex;	/* @expedited */
+	bool expedited;
+};
+
+void chain_host_id(struct chain_id *host)
+{
+	mutex_lock(&chain_registry_mutex);
+	*host = host_id;
+	mutex_unlock(&chain_registry_mutex);
+}
+
+/* --- Calls --- */
+
+static int do_version(struct ctl *ctl, void *data)
+{
+	struct dm_chain_version *v = data;
+	struct chain_id host;
+	int r = 0;
+
+	if (v->flags)
+		return -EINVAL;
+	memcpy(host.b, v->host, sizeof(host.b));
+	mutex_lock(&chain_registry_mutex);
+	if (!chain_id_is_null(&host) && !chain_id_equal(&host, &host_id)) {
+		if (!chain_id_is_null(&host_id) && chain_any_disk())
+			r = -EBUSY;
+		else
+			host_id = host;
+	}
+	memcpy(v->host, host_id.b, sizeof(v->host));
+	mutex_unlock(&chain_registry_mutex);
+	v->abi = DM_CHAIN_ABI;
+	memcpy(v->instance, chain_instance.b, sizeof(v->instance));
+	return r;
+}
+
+static int do_switch(struct ctl *ctl, void *data)
+{
+	return chain_switch(data);
+}
+
+static int do_resize(struct ctl *ctl, void *data)
+{
+	return chain_resize(data);
+}
+
+static void fill_chain(const struct chain_layer *l, struct dm_chain_layer *out)
+{
+	u64 count[4];
+
+	chain_statemap_count(&l->map, count);
+	out->block_size = 1U << l->hdr.block_shift;
+	out->data_bytes = count[DM_CHAIN_DATA] << l->hdr.block_shift;
+	out->zero_bytes = count[DM_CHAIN_ZERO] << l->hdr.block_shift;
+	out->damaged_bytes = count[DM_CHAIN_DAMAGED] << l->hdr.block_shift;
+	out->map_bytes = chain_statemap_bytes(&l->map);
+	out->marks = l->hdr.marks;
+	memcpy(out->uuid, l->uuid.b, sizeof(out->uuid));
+	memcpy(out->cid, l->hdr.cid.b, sizeof(out->cid));
+	memcpy(out->parent_uuid, l->hdr.parent.uuid.b, sizeof(out->parent_uuid));
+}
+
+static void fill_layer(const struct chain_att *att, struct dm_chain_layer *out)
+{
+	struct chain_layer *l = att->layer;
+
+	memset(out, 0, sizeof(*out));
+	out->major = MAJOR(att->bdev->bd_dev);
+	out->minor = MINOR(att->bdev->bd_dev);
+	out->format = l->format;
+	out->role = att->word == CHAIN_WORD_NEXT ? DM_CHAIN_ROLE_NEXT :
+						   DM_CHAIN_ROLE_LAYER;
+	out->access = READ_ONCE(att->access);
+	out->flags = READ_ONCE(l->failed) ? DM_CHAIN_LAYER_FAILED : 0;
+	out->size = (u64)l->size << SECTOR_SHIFT;
+	out->data_bytes = out->size;
+	if (l->format == DM_CHAIN_FORMAT_CHAIN) {
+		mutex_lock(&l->rw_mutex);
+		fill_chain(l, out);
+		mutex_unlock(&l->rw_mutex);
+	}
+	mutex_lock(&chain_registry_mutex);
+	out->users = chain_layer_users(l);
+	mutex_unlock(&chain_registry_mutex);
+}
+
+static int copy_layer(const struct dm_chain_layers *arg, u32 i,
+		      const struct chain_att *att)
+{
+	struct dm_chain_layer out;
+	u8 __user *to = u64_to_user_ptr(arg->layers);
+
+	fill_layer(att, &out);
+	to += (size_t)i * arg->layer_size;
+	if (copy_to_user(to, &out, min_t(size_t, sizeof(out), arg->layer_size)))
+		return -EFAULT;
+	if (arg->layer_size > sizeof(out) &&
+	    clear_user(to + sizeof(out), arg->layer_size - sizeof(out)))
+		return -EFAULT;
+	return 0;
+}
+
+static int do_layers(struct ctl *ctl, void *data)
+{
+	struct dm_chain_layers *arg = data;
+	struct chain_disk *disk;
+	struct chain_inst *ci;
+	u32 i, nr;
+	int r;
+
+	if (arg->flags || arg->pad || arg->layer_size < 64 ||
+	    arg->layer_size > PAGE_SIZE)
+		return -EINVAL;
+	r = chain_disk_pin(MKDEV(arg->major, arg->minor), &disk);
+	if (r)
+		return r;
+	ci = disk->live;
+	nr = ci->nr + (ci->next ? 1 : 0);
+	for (i = 0; i < min(nr, arg->nr) && !r; i++)
+		r = copy_layer(arg, i, i < ci->nr ? ci->order[i] : ci->next);
+	chain_disk_unpin(disk);
+	arg->nr = nr;
+	return r;
+}
+
+/* Sectors that a map step looks at: bounds the work for a run that is cut. */
+#define MAP_STEP	(256U << (20 - SECTOR_SHIFT))
+
+/* Who decides at @sector; explicit zeroes have a depth, implied ones none. */
+static sector_t map_step(struct chain_inst *ci, sector_t sector, sector_t max,
+			 struct dm_chain_extent *e)
+{
+	struct chain_att *owner;
+	unsigned int depth, state;
+
+	for (depth = 0; depth < ci->nr; depth++) {
+		struct chain_layer *l = ci->order[depth]->layer;
+
+		max = chain_walk(ci, depth, depth + 1, sector, max, &owner, &state);
+		if (depth + 1 == ci->nr && state == DM_CHAIN_ZERO && !owner &&
+		    l->format == DM_CHAIN_FORMAT_CHAIN && sector < l->size &&
+		    chain_statemap_get(&l->map, sector_to_block(l, sector)) ==
+		    DM_CHAIN_ABSENT)
+			break;
+		if (state == DM_CHAIN_ABSENT)
+			continue;
+		e->depth = depth;
+		e->state = state;
+		if (state == DM_CHAIN_ZERO &&
+		    (l->format == DM_CHAIN_FORMAT_RAW || sector >= l->size ||
+		     chain_statemap_get(&l->map, sector_to_block(l, sector)) !=
+		     DM_CHAIN_ZERO))
+			break;
+		return max;
+	}
+	e->depth = ci->nr;
+	e->state = DM_CHAIN_ABSENT;
+	return max;
+}
+
+struct map_out {
+	struct dm_chain_extent last;
+	struct dm_chain_extent __user *to;
+	u32 room;
+	u32 nr;
+};
+
+static int map_emit(struct map_out *out)
+{
+	if (!out->last.length)
+		return 0;
+	if (copy_to_user(out->to + out->nr, &out->last, sizeof(out->last)))
+		return -EFAULT;
+	out->nr++;
+	return 0;
+}
+
+static int map_fill(struct chain_inst *ci, u64 *start, struct map_out *out)
+{
+	sector_t size = ci->ti->len, sector = *start >> SECTOR_SHIFT, n;
+	struct dm_chain_extent e;
+	int r;
+
+	while (sector < size) {
+		n = map_step(ci, sector, min_t(sector_t, size - sector, MAP_STEP), &e);
+		if (!out->last.length || e.depth != out->last.depth ||
+		    e.state != out->last.state) {
+			if (out->last.length && out->nr + 1 == out->room)
+				break;
+			r = map_emit(out);
+			if (r)
+				return r;
+			out->last = e;
+			out->last.start = (u64)sector << SECTOR_SHIFT;
+			out->last.length = 0;
+		}
+		out->last.length += (u64)n << SECTOR_SHIFT;
+		sector += n;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	}
+	*start = (u64)sector << SECTOR_SHIFT;
+	return map_emit(out);
+}
+
+static int do_map(struct ctl *ctl, void *data)
+{
+	struct dm_chain_map *arg = data;
+	struct map_out out = { .to = u64_to_user_ptr(arg->extents),
+			       .room = arg->nr };
+	struct chain_disk *disk;
+	int r;
+
+	if (arg->flags || arg->start % 512)
+		return -EINVAL;
+	r = chain_disk_pin(MKDEV(arg->major, arg->minor), &disk);
+	if (r)
+		return r;
+	if (arg->nr)
+		r = map_fill(disk->live, &arg->start, &out);
+	chain_disk_unpin(disk);
+	arg->nr = out.nr;
+	return r;
+}
+
+static void set_expedited(struct ctl *ctl, bool on)
+{
+	if (on == ctl->expedited)
+		return;
+	if (on)
+		rcu_expedite_gp();
+	else
+		rcu_unexpedite_gp();
+	ctl->expedited = on;
+}
+
+static int do_expedite(struct ctl *ctl, void *data)
+{
+	struct dm_chain_expedite *arg = data;
+
+	if (arg->flags || arg->on > 1)
+		return -EINVAL;
+	mutex_lock(&ctl->mutex);
+	set_expedited(ctl, arg->on);
+	mutex_unlock(&ctl->mutex);
+	return 0;
+}
+
+/* --- The device --- */
+
+union arg {
+	struct dm_chain_version version;
+	struct dm_chain_switch sw;
+	struct dm_chain_resize resize;
+	struct dm_chain_layers layers;
+	struct dm_chain_map map;
+	struct dm_chain_expedite expedite;
+};
+
+static const struct call {
+	int (*fn)(struct ctl *ctl, void *data);
+	size_t size;
+} calls[] = {
+	[_IOC_NR(DM_CHAIN_IOC_VERSION)] = { do_version, sizeof(struct dm_chain_version) },
+	[_IOC_NR(DM_CHAIN_IOC_SWITCH)] = { do_switch, sizeof(struct dm_chain_switch) },
+	[_IOC_NR(DM_CHAIN_IOC_RESIZE)] = { do_resize, sizeof(struct dm_chain_resize) },
+	[_IOC_NR(DM_CHAIN_IOC_LAYERS)] = { do_layers, sizeof(struct dm_chain_layers) },
+	[_IOC_NR(DM_CHAIN_IOC_MAP)] = { do_map, sizeof(struct dm_chain_map) },
+	[_IOC_NR(DM_CHAIN_IOC_EXPEDITE)] = { do_expedite, sizeof(struct dm_chain_expedite) },
+};
+
+static long ctl_ioctl(struct file *file, unsigned int cmd, unsigned long uarg)
+{
+	void __user *p = (void __user *)uarg;
+	unsigned int nr = _IOC_NR(cmd);
+	size_t usize = _IOC_SIZE(cmd);
+	union arg arg;
+	int r, copy;
+
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	if (_IOC_TYPE(cmd) != DM_CHAIN_IOC_TYPE || nr >= ARRAY_SIZE(calls) ||
+	    _IOC_DIR(cmd) != (_IOC_READ | _IOC_WRITE))
+		return -ENOTTY;
+	r = copy_struct_from_user(&arg, calls[nr].size, p, usize);
+	if (r)
+		return r;
+	r = calls[nr].fn(file->private_data, &arg);
+	copy = copy_to_user(p, &arg, min(usize, calls[nr].size));
+	return copy ? -EFAULT : r;
+}
+
+static int ctl_open(struct inode *inode, struct file *file)
+{
+	struct ctl *ctl = kzalloc(sizeof(*ctl), GFP_KERNEL);
+
+	if (!ctl)
+		return -ENOMEM;
+	mutex_init(&ctl->mutex);
+	file->private_data = ctl;
+	return 0;
+}
+
+static int ctl_release(struct inode *inode, struct file *file)
+{
+	struct ctl *ctl = file->private_data;
+
+	set_expedited(ctl, false);
+	kfree(ctl);
+	return 0;
+}
+
+static const struct file_operations ctl_fops = {
+	.owner = THIS_MODULE,
+	.open = ctl_open,
+	.release = ctl_release,
+	.unlocked_ioctl = ctl_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.llseek = noop_llseek,
+};
+
+static struct miscdevice ctl_misc = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = DM_CHAIN_CONTROL,
+	.fops = &ctl_fops,
+	.mode = 0600,
+};
+
+int chain_ctl_init(void)
+{
+	chain_random_id(&chain_instance);
+	return misc_register(&ctl_misc);
+}
+
+void chain_ctl_exit(void)
+{
+	misc_deregister(&ctl_misc);
+}

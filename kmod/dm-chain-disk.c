@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Disks: what the tables of one mapped device share.
+ *
+ * Owns: chain_disk objects, keyed by mapped device. The first table makes one,
+ * the last one's dtr frees it. Up to three tables exist at a time (live,
+ * inactive, and one that replaces the inactive one).
+ *
+ * Locking: registry_mutex for the list of disks, their tables and slots.
+ */
+#include <linux/slab.h>
+
+#include "dm-chain.h"
+
+static LIST_HEAD(disks);
+
+static struct chain_disk *find_md(const struct mapped_device *md)
+{
+	struct chain_disk *d;
+
+	lockdep_assert_held(&chain_registry_mutex);
+	list_for_each_entry(d, &disks, list)
+		if (d->md == md)
+			return d;
+	return NULL;
+}
+
+struct chain_disk *chain_disk_find(dev_t devt)
+{
+	struct chain_disk *d;
+
+	lockdep_assert_held(&chain_registry_mutex);
+	list_for_each_entry(d, &disks, list)
+		if (d->devt == devt)
+			return d;
+	return NULL;
+}
+
+static void disk_free(struct chain_disk *d)
+{
+	if (!d)
+		return;
+	if (d->wq)
+		destroy_workqueue(d->wq);
+	chain_merge_destroy(d->merge);
+	chain_locks_exit(&d->locks);
+	mempool_exit(&d->pages);
+	kfree(d->owners);
+	kvfree(d->slots);
+	kfree(d);
+}
+
+static void disk_init(struct chain_disk *d, struct mapped_device *md)
+{
+	INIT_LIST_HEAD(&d->list);
+	INIT_LIST_HEAD(&d->insts);
+	INIT_LIST_HEAD(&d->parked);
+	spin_lock_init(&d->lock);
+	init_rwsem(&d->pin);
+	INIT_WORK(&d->merge_work, chain_merge_work);
+	atomic64_set(&d->want, 0);
+	d->stop = true;
+	d->md = md;
+	d->devt = disk_devt(dm_disk(md));
+	strscpy(d->name, dm_device_name(md), sizeof(d->name));
+}
+
+static struct chain_disk *disk_alloc(struct mapped_device *md)
+{
+	struct chain_disk *d = kzalloc(sizeof(*d), GFP_KERNEL);
+
+	if (!d)
+		return NULL;
+	disk_init(d, md);
+	d->owners = kmalloc_array(CHAIN_CHUNK_BLOCKS, sizeof(u16), GFP_KERNEL);
+	d->wq = alloc_workqueue("dm-chain/%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 32,
+				d->name);
+	if (!d->owners || !d->wq || chain_locks_init(&d->locks) ||
+	    mempool_init_page_pool(&d->pages, 1, 0)) {
+		disk_free(d);
+		return NULL;
+	}
+	return d;
+}
+
+/* Join the disk of @md; make it of @fresh if there is none. NULL: none. */
+static struct chain_disk *join(struct chain_inst *ci, struct mapped_device *md,
+			       struct chain_disk *fresh)
+{
+	struct chain_disk *d;
+
+	mutex_lock(&chain_registry_mutex);
+	d = find_md(md);
+	if (!d && fresh) {
+		d = fresh;
+		list_add(&d->list, &disks);
+	}
+	if (d && d->switching) {
+		d = ERR_PTR(-EBUSY);
+	} else if (d) {
+		ci->disk = d;
+		list_add(&ci->list, &d->insts);
+	}
+	mutex_unlock(&chain_registry_mutex);
+	return d;
+}
+
+int chain_disk_join(struct chain_inst *ci, char **error)
+{
+	struct mapped_device *md = dm_table_get_md(ci->ti->table);
+	struct chain_disk *d = join(ci, md, NULL), *fresh = NULL;
+
+	if (!d) {
+		*error = "Cannot allocate memory for a disk";
+		fresh = disk_alloc(md);
+		if (!fresh)
+			return -ENOMEM;
+		d = join(ci, md, fresh);
+	}
+	if (d != fresh)
+		disk_free(fresh);
+	if (!IS_ERR(d))
+		return 0;
+	*error = "A switch of the disk is under way";
+	return PTR_ERR(d);
+}
+
+bool chain_any_disk(void)
+{
+	lockdep_assert_held(&chain_registry_mutex);
+	return !list_empty(&disks);
+}
+
+void chain_disk_live(struct chain_inst *ci)
+{
+	mutex_lock(&chain_registry_mutex);
+	ci->disk->live = ci;
+	mutex_unlock(&chain_registry_mutex);
+}
+
+/* Wait for those who look at the disk. */
+static void drain_pins(struct chain_disk *d)
+{
+	down_write(&d->pin);
+	up_write(&d->pin);
+}
+
+void chain_disk_dying(struct chain_inst *ci)
+{
+	struct chain_disk *d = ci->disk;
+
+	if (!d)
+		return;
+	mutex_lock(&chain_registry_mutex);
+	if (d->live == ci)
+		d->live = NULL;
+	mutex_unlock(&chain_registry_mutex);
+	drain_pins(d);
+}
+
+void chain_disk_leave(struct chain_inst *ci)
+{
+	struct chain_disk *d = ci->disk;
+	bool last;
+
+	if (!d)
+		return;
+	mutex_lock(&chain_registry_mutex);
+	list_del(&ci->list);
+	last = list_empty(&d->insts);
+	if (last)
+		list_del(&d->list);
+	mutex_unlock(&chain_registry_mutex);
+	if (!last)
+		return;
+	drain_pins(d);
+	disk_free(d);
+}
+
+int chain_disk_pin(dev_t devt, struct chain_disk **disk)
+{
+	struct chain_disk *d;
+	int r = 0;
+
+	mutex_lock(&chain_registry_mutex);
+	d = chain_disk_find(devt);
+	if (!d || !d->live)
+		r = -ENODEV;
+	else if (!down_read_trylock(&d->pin))
+		r = -EBUSY;
+	mutex_unlock(&chain_registry_mutex);
+	*disk = d;
+	return r;
+}
+
+void chain_disk_unpin(struct chain_disk *disk)
+{
+	up_read(&disk->pin);
+}
+
+/* Does any table of the disk still have the layer in this slot? */
+static bool slot_in_use(const struct chain_disk *d, unsigned int slot)
+{
+	struct chain_inst *ci;
+
+	list_for_each_entry(ci, &d->insts, list)
+		if (slot < ci->nr_slots && ci->by_slot[slot])
+			return true;
+	return false;
+}
+
+/* Slots of layers that no table has any more are free. */
+static void free_slots_unused(struct chain_disk *d)
+{
+	unsigned int i;
+
+	for (i = 0; i < d->nr_slots; i++)
+		if (d->slots[i] && !slot_in_use(d, i))
+			d->slots[i] = NULL;
+}
+
+/* The layer's slot, or a free one; @nr_slots if there is none. */
+static unsigned int pick_slot(struct chain_disk *d, struct chain_layer *l)
+{
+	unsigned int i, free = d->nr_slots;
+
+	for (i = 0; i < d->nr_slots; i++) {
+		if (d->slots[i] == l)
+			return i;
+		if (!d->slots[i] && free == d->nr_slots)
+			free = i;
+	}
+	return free;
+}
+
+static int grow_slots(struct chain_disk *d, unsigned int nr)
+{
+	struct chain_layer **slots;
+
+	slots = kvcalloc(nr, sizeof(*slots), GFP_NOIO);
+	if (!slots)
+		return -ENOMEM;
+	if (d->slots)
+		memcpy(slots, d->slots, d->nr_slots * sizeof(*slots));
+	kvfree(d->slots);
+	d->slots = slots;
+	d->nr_slots = nr;
+	return 0;
+}
+
+static int assign(struct chain_inst *ci)
+{
+	struct chain_disk *d = ci->disk;
+	unsigned int i, slot;
+	int r;
+
+	/* Room for all layers of this table beside all of another one. */
+	if (d->nr_slots < ci->nr_slots) {
+		r = grow_slots(d, ci->nr_slots);
+		if (r)
+			return r;
+	}
+	free_slots_unused(d);
+	for (i = 0; i < ci->nr_atts; i++) {
+		slot = pick_slot(d, ci->atts[i].layer);
+		if (slot >= ci->nr_slots)
+			return -ENOSPC;
+		d->slots[slot] = ci->atts[i].layer;
+		ci->atts[i].slot = slot;
+		ci->by_slot[slot] = &ci->atts[i];
+	}
+	return 0;
+}
+
+int chain_disk_slots(struct chain_inst *ci)
+{
+	unsigned int nr;
+	int r;
+
+	/* Three tables at most: a free slot is always found among so many. */
+	mutex_lock(&chain_registry_mutex);
+	nr = max(ci->disk->nr_slots, 3 * ci->nr_atts + 8);
+	mutex_unlock(&chain_registry_mutex);
+	ci->by_slot = kvcalloc(nr, sizeof(*ci->by_slot), GFP_KERNEL);
+	if (!ci->by_slot)
+		return -ENOMEM;
+	ci->nr_slots = nr;
+	mutex_lock(&chain_registry_mutex);
+	r = assign(ci);
+	mutex_unlock(&chain_registry_mutex);
+	return r;
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The module: the target and its control device.
+ */
+#include <linux/module.h>
+
+#include "dm-chain.h"
+
+static int __init chain_init(void)
+{
+	int r = chain_ctl_init();
+
+	if (r)
+		return r;
+	r = dm_register_target(&chain_target);
+	if (r)
+		chain_ctl_exit();
+	return r;
+}
+
+static void __exit chain_exit(void)
+{
+	dm_unregister_target(&chain_target);
+	chain_ctl_exit();
+	chain_layer_exit();
+	/* Chunks of merged lookups that wait for their grace period. */
+	rcu_barrier();
+}
+
+module_init(chain_init);
+module_exit(chain_exit);
+
+MODULE_DESCRIPTION("device-mapper chain target: layered copy-on-write disks");
+MODULE_AUTHOR("The dm-chain developers");
+MODULE_LICENSE("GPL");

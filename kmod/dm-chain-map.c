@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Guest I/O: what becomes of a bio.
+ *
+ * A read goes to who owns its first block, cut to the run of that owner. A
+ * write to blocks that the top holds goes there in place. A write of whole
+ * blocks that it doesn't hold goes there, too, under a block lock, and the map
+ * says so when the data has been written. What has to wait, or to read first,
+ * goes to the slow path (dm-chain-slow.c). Zeroing whole blocks changes the
+ * map and nothing else.
+ *
+ * Nothing here sleeps, and nothing is allocated in a way that could.
+ *
+ * Locking: a hit takes no lock. Block locks (dm-chain-lock.c) exclude from each
+ * other what changes the state of a block: first writes, copy-ups, zeroing. A
+ * copy-up that ran beside a discard would bring back what was discarded; one
+ * beside a first write would bury it.
+ *
+ * Crash order: data first. The state turns to data, and the group gets dirty,
+ * when the write has completed and before the lock goes and the bio ends: a
+ * flush that arrives later takes it along. A FUA write ends when a round has
+ * made its state durable; it passes straight down only if its blocks' states
+ * are durable already and no lock says that they might just be changing.
+ */
+#include "dm-chain.h"
+
+/* --- Ends of a bio --- */
+
+static int remap(struct chain_att *att, struct bio *bio)
+{
+	if (!chain_allowed(att, CHAIN_GUEST, bio->bi_opf)) {
+		bio_io_error(bio);
+		return DM_MAPIO_SUBMITTED;
+	}
+	bio_set_dev(bio, att->bdev);
+	bio->bi_iter.bi_sector += att->data_sector;
+	return DM_MAPIO_REMAPPED;
+}
+
+static int end(struct bio *bio, blk_status_t status)
+{
+	bio->bi_status = status;
+	bio_endio(bio);
+	return DM_MAPIO_SUBMITTED;
+}
+
+static int read_zeroes(struct bio *bio)
+{
+	zero_fill_bio(bio);
+	return end(bio, BLK_STS_OK);
+}
+
+static int defer(struct chain_inst *ci, struct bio *bio)
+{
+	if (bio->bi_opf & REQ_NOWAIT) {
+		bio_wouldblock_error(bio);
+		return DM_MAPIO_SUBMITTED;
+	}
+	chain_defer(ci, bio);
+	return DM_MAPIO_SUBMITTED;
+}
+
+void chain_unlock_blocks(struct chain_disk *disk, u64 block, u32 n)
+{
+	if (unlikely(chain_locks_release(&disk->locks, block, n)))
+		chain_unpark(disk);
+}
+
+void chain_written(struct chain_inst *ci, u64 block, u32 n, unsigned int state)
+{
+	struct chain_layer *l = chain_top(ci)->layer;
+
+	chain_statemap_set(&l->map, block, n, state);
+	chain_meta_dirty(l, block, n);
+}
+
+void chain_end_write(struct chain_inst *ci, struct bio *bio, bool fua)
+{
+	struct chain_layer *l = chain_top(ci)->layer;
+
+	if (fua && !bio->bi_status)
+		chain_meta_flush(l, chain_bio(bio), false);
+	else
+		bio_endio(bio);
+}
+
+/* --- Writes that do something at their end --- */
+
+static void write_end_io(struct bio *bio)
+{
+	struct chain_bio *cb = chain_bio(bio);
+	struct chain_inst *ci = cb->inst;
+
+	bio->bi_end_io = cb->end_io;
+	bio->bi_private = cb->private;
+	if (cb->nr) {
+		if (!bio->bi_status)
+			chain_written(ci, cb->block, cb->nr, DM_CHAIN_DATA);
+		chain_unlock_blocks(ci->disk, cb->block, cb->nr);
+	}
+	chain_end_write(ci, bio, cb->fua);
+}
+
+void chain_hook_write(struct chain_inst *ci, struct bio *bio, u64 block, u32 nr)
+{
+	struct chain_bio *cb = chain_bio(bio);
+
+	cb->inst = ci;
+	cb->block = block;
+	cb->nr = nr;
+	cb->fua = bio->bi_opf & REQ_FUA;
+	cb->end_io = bio->bi_end_io;
+	cb->private = bio->bi_private;
+	bio->bi_opf &= ~REQ_FUA;
+	bio->bi_end_io = write_end_io;
+}
+
+static bool durable(struct chain_inst *ci, u64 block, u32 n)
+{
+	struct chain_layer *l = chain_top(ci)->layer;
+	u64 b;
+
+	/* Who has a lock has set a state, maybe, and not yet said so. */
+	if (!chain_locks_try(&ci->disk->locks, block, n))
+		return false;
+	chain_unlock_blocks(ci->disk, block, n);
+	for (b = block; b < block + n; b += DM_CHAIN_GROUP_BLOCKS)
+		if (!chain_meta_durable(l, b))
+			return false;
+	return chain_meta_durable(l, block + n - 1);
+}
+
+static int write_in_place(struct chain_inst *ci, struct bio *bio, u64 block,
+			  u32 n)
+{
+	if (unlikely(bio->bi_opf & REQ_FUA) && !durable(ci, block, n))
+		chain_hook_write(ci, bio, block, 0);
+	return remap(chain_top(ci), bio);
+}
+
+/* Whole blocks that the top doesn't hold. */
+static int first_write(struct chain_inst *ci, struct bio *bio, u64 block, u32 n)
+{
+	struct chain_layer *l = chain_top(ci)->layer;
+
+	if (unlikely(!chain_locks_try(&ci->disk->locks, block, n)))
+		return defer(ci, bio);
+	if (unlikely(chain_statemap_prepare(&l->map, block, n, DM_CHAIN_DATA,
+					    GFP_NOWAIT | __GFP_NOWARN))) {
+		chain_unlock_blocks(ci->disk, block, n);
+		return defer(ci, bio);
+	}
+	chain_hook_write(ci, bio, block, n);
+	return remap(chain_top(ci), bio);
+}
+
+/* --- By operation --- */
+
+/* Cut the bio to its first @sectors, if it has more. */
+static void clip(struct bio *bio, sector_t sectors)
+{
+	if (sectors < bio_sectors(bio))
+		dm_accept_partial_bio(bio, sectors);
+}
+
+/* State of the first block of a bio, and how many sectors share it. */
+static sector_t top_run(const struct chain_layer *l, const struct bio *bio,
+			unsigned int *state)
+{
+	sector_t sector = bio->bi_iter.bi_sector, n = bio_sectors(bio);
+	sector_t into = sector & (block_sectors(l) - 1);
+	u64 block = sector_to_block(l, sector);
+
+	if (likely(into + n <= block_sectors(l))) {
+		*state = chain_statemap_get(&l->map, block);
+		return n;
+	}
+	return min(n, block_to_sector(l, chain_statemap_run(&l->map, block,
+			sector_to_block(l, into + n - 1) + 1, state)) - into);
+}
+
+static int read_below(struct chain_inst *ci, struct bio *bio)
+{
+	struct chain_att *owner;
+	unsigned int state;
+
+	clip(bio, chain_below(ci, bio->bi_iter.bi_sector, bio_sectors(bio),
+			      &owner, &state));
+	if (state == DM_CHAIN_DATA)
+		return remap(owner, bio);
+	if (state == DM_CHAIN_ZERO)
+		return read_zeroes(bio);
+	return end(bio, BLK_STS_IOERR);
+}
+
+static int map_read(struct chain_inst *ci, struct bio *bio)
+{
+	struct chain_att *top = chain_top(ci);
+	unsigned int state;
+
+	if (top->layer->format == DM_CHAIN_FORMAT_RAW)
+		return remap(top, bio);
+	clip(bio, top_run(top->layer, bio, &state));
+	switch (state) {
+	case DM_CHAIN_DATA:
+		return remap(top, bio);
+	case DM_CHAIN_ABSENT:
+		return read_below(ci, bio);
+	case DM_CHAIN_ZERO:
+		return read_zeroes(bio);
+	}
+	return end(bio, BLK_STS_IOERR);
+}
+
+static int map_write(struct chain_inst *ci, struct bio *bio)
+{
+	const struct chain_layer *l = chain_top(ci)->layer;
+	sector_t into = bio->bi_iter.bi_sector & (block_sectors(l) - 1);
+	u64 block = sector_to_block(l, bio->bi_iter.bi_sector);
+	unsigned int state;
+
+	clip(bio, top_run(l, bio, &state));
+	if (likely(state == DM_CHAIN_DATA))
+		return write_in_place(ci, bio, block,
+				      sector_to_block(l, into + bio_sectors(bio) - 1) + 1);
+	if (state == DM_CHAIN_DAMAGED)
+		return end(bio, BLK_STS_IOERR);
+	if (!into && bio_sectors(bio) >= block_sectors(l)) {
+		u32 n = min_t(u64, sector_to_block(l, bio_sectors(bio)),
+			      CHAIN_LOCK_BLOCKS);
+
+		clip(bio, block_to_sector(l, n));
+		return first_write(ci, bio, block, n);
+	}
+	clip(bio, block_sectors(l) - into);
+	return defer(ci, bio);
+}
+
+/*
+ * Blocks from @block on that already show zeroes below: they need no map
+ * sector. 0: the first one doesn't.
+ */
+static u64 zeroes_below(struct chain_inst *ci, u64 block, u64 n)
+{
+	struct chain_layer *l = chain_top(ci)->layer;
+	struct chain_att *owner;
+	unsigned int state;
+	sector_t s;
+
+	s = chain_below(ci, block_to_sector(l, block), block_to_sector(l, n),
+			&owner, &state);
+	return state == DM_CHAIN_ZERO ? sector_to_block(l, s) : 0;
+}
+
+int chain_zero_blocks(struct chain_inst *ci, u64 block, u64 n, gfp_t gfp)
+{
+	struct chain_layer *l = chain_top(ci)->layer;
+	unsigned int state;
+	u64 run, skip;
+	int r;
+
+	for (; n; block += run, n -= run) {
+		run = chain_statemap_run(&l->map, block, n, &state);
+		if (state == DM_CHAIN_ZERO || state == DM_CHAIN_DAMAGED)
+			continue;
+		if (state == DM_CHAIN_ABSENT) {
+			skip = zeroes_below(ci, block, run);
+			run = skip ?: 1;
+			if (skip)
+				continue;
+		}
+		r = chain_statemap_prepare(&l->map, block, run, DM_CHAIN_ZERO, gfp);
+		if (r)
+			return r;
+		chain_written(ci, block, run, DM_CHAIN_ZERO);
+	}
+	return 0;
+}
+
+void chain_zero_range(const struct chain_layer *l, const struct bio *bio,
+		      u64 *block, u64 *n)
+{
+	sector_t sector = bio->bi_iter.bi_sector;
+	sector_t last = sector + bio_sectors(bio);
+	u64 stop = last >= l->size ? l->map.blocks : sector_to_block(l, last);
+
+	*block = sector_to_block(l, sector + block_sectors(l) - 1);
+	*n = stop > *block ? stop - *block : 0;
+}
+
+/* The whole blocks in a discard, or a write-zeroes of whole blocks. */
+static int map_zero(struct chain_inst *ci, struct bio *bio)
+{
+	struct chain_layer *l = chain_top(ci)->layer;
+	u64 block, n;
+	int r;
+
+	chain_zero_range(l, bio, &block, &n);
+	if (n > CHAIN_LOCK_BLOCKS) {
+		clip(bio, block_to_sector(l, block + CHAIN_LOCK_BLOCKS) -
+			  bio->bi_iter.bi_sector);
+		n = CHAIN_LOCK_BLOCKS;
+	}
+	if (!n)
+		return end(bio, BLK_STS_OK);
+	if (!chain_locks_try(&ci->disk->locks, block, n))
+		return defer(ci, bio);
+	r = chain_zero_blocks(ci, block, n, GFP_NOWAIT | __GFP_NOWARN);
+	chain_unlock_blocks(ci->disk, block, n);
+	if (r)
+		return defer(ci, bio);
+	chain_end_write(ci, bio, bio->bi_opf & REQ_FUA);
+	return DM_MAPIO_SUBMITTED;
+}
+
+/* A write-zeroes that covers no whole block, or the head of a longer one. */
+static int zero_edge(struct chain_inst *ci, struct bio *bio)
+{
+	struct chain_layer *l = chain_top(ci)->layer;
+	u64 block = sector_to_block(l, bio->bi_iter.bi_sector);
+	unsigned int state = chain_statemap_get(&l->map, block);
+
+	switch (state) {
+	case DM_CHAIN_DATA:
+		return write_in_place(ci, bio, block, 1);
+	case DM_CHAIN_DAMAGED:
+		return end(bio, BLK_STS_IOERR);
+	}
+	return defer(ci, bio);
+}
+
+static int map_write_zeroes(struct chain_inst *ci, struct bio *bio)
+{
+	const struct chain_layer *l = chain_top(ci)->layer;
+	sector_t into = bio->bi_iter.bi_sector & (block_sectors(l) - 1);
+	sector_t n = bio_sectors(bio);
+	unsigned int state;
+
+	if (into || n < block_sectors(l)) {
+		clip(bio, block_sectors(l) - into);
+		return zero_edge(ci, bio);
+	}
+	clip(bio, n & ~(sector_t)(block_sectors(l) - 1));
+	clip(bio, top_run(l, bio, &state));
+	if (state == DM_CHAIN_DAMAGED)
+		return end(bio, BLK_STS_IOERR);
+	return map_zero(ci, bio);
+}
+
+static int map_flush(struct chain_inst *ci, struct bio *bio)
+{
+	struct chain_att *top = chain_top(ci);
+
+	/* A device opened read-only has nothing of ours to flush. */
+	if (top->access != DM_CHAIN_ACCESS_RW)
+		return end(bio, BLK_STS_OK);
+	if (top->layer->meta && chain_meta_flush(top->layer, chain_bio(bio), true))
+		return DM_MAPIO_SUBMITTED;
+	bio_set_dev(bio, top->bdev);
+	return DM_MAPIO_REMAPPED;
+}
+
+static bool writes_refused(const struct chain_inst *ci)
+{
+	const struct chain_att *top = chain_top(ci);
+
+	return READ_ONCE(top->layer->failed) || READ_ONCE(ci->disk->failed);
+}
+
+int chain_map(struct dm_target *ti, struct bio *bio)
+{
+	struct chain_inst *ci = ti->private;
+
+	if (bio_op(bio) == REQ_OP_READ)
+		return map_read(ci, bio);
+	if (unlikely(writes_refused(ci)))
+		return end(bio, BLK_STS_IOERR);
+	if (unlikely(bio->bi_opf & REQ_PREFLUSH))
+		return map_flush(ci, bio);
+	if (chain_top(ci)->access != DM_CHAIN_ACCESS_RW)
+		return DM_MAPIO_KILL;
+	if (chain_top(ci)->layer->format == DM_CHAIN_FORMAT_RAW)
+		return remap(chain_top(ci), bio);
+	switch (bio_op(bio)) {
+	case REQ_OP_WRITE:
+		return map_write(ci, bio);
+	case REQ_OP_DISCARD:
+		return map_zero(ci, bio);
+	case REQ_OP_WRITE_ZEROES:
+		return map_write_zeroes(ci, bio);
+	default:
+		return DM_MAPIO_KILL;
+	}
+}

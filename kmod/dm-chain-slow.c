@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The slow path: bios that have to wait for a block lock or for memory, and
+ * writes below block size to a block that the top doesn't hold (copy-up).
+ *
+ * Each deferred bio has a work item of its own in its per-bio data, on the
+ * disk's WQ_MEM_RECLAIM queue. A worker waits for I/O to other devices and for
+ * one bounce buffer, never for another worker of the disk or for a round of
+ * the map's writer, so that one worker (the rescuer) suffices to go on.
+ *
+ * Copy-up: under the block's lock, the block as it is seen is read into a
+ * bounce buffer, the bio's data laid over it, and written to the top as a
+ * whole; then the state turns to data. The bio itself is never submitted.
+ *
+ * Locking: disk->lock (irq) protects the parked bios. A bio that finds its
+ * blocks locked tries again under disk->lock after it has announced itself
+ * (chain_locks_wait_begin()), and parks there; a releaser clears the bits,
+ * then looks for waiters, and takes disk->lock to let them go: either the
+ * second try succeeds or the releaser finds the bio.
+ */
+#include <linux/highmem.h>
+#include <linux/sched/mm.h>
+
+#include "dm-chain.h"
+
+#define BOUNCE_ORDER	4	/* for blocks above 4 KiB, if there is memory */
+
+/* --- Waiting for a lock --- */
+
+void chain_unpark(struct chain_disk *disk)
+{
+	struct chain_bio *cb, *next;
+	unsigned long flags;
+
+	spin_lock_irqsave(&disk->lock, flags);
+	list_for_each_entry_safe(cb, next, &disk->parked, list) {
+		list_del(&cb->list);
+		chain_locks_wait_end(&disk->locks);
+		queue_work(disk->wq, &cb->work);
+	}
+	spin_unlock_irqrestore(&disk->lock, flags);
+}
+
+/* Lock blocks, or park the bio: false, and it must not be touched any more. */
+static bool lock_or_park(struct chain_bio *cb, u64 block, u32 n)
+{
+	struct chain_disk *disk = cb->inst->disk;
+	bool locked;
+
+	if (chain_locks_try(&disk->locks, block, n))
+		return true;
+	spin_lock_irq(&disk->lock);
+	chain_locks_wait_begin(&disk->locks);
+	locked = chain_locks_try(&disk->locks, block, n);
+	if (locked)
+		chain_locks_wait_end(&disk->locks);
+	else
+		list_add_tail(&cb->list, &disk->parked);
+	spin_unlock_irq(&disk->lock);
+	return locked;
+}
+
+/* --- Copy-up --- */
+
+struct bounce {
+	void *buf;
+	struct page *page;
+	unsigned int bytes;
+	bool large;
+};
+
+static void bounce_get(struct chain_disk *disk, struct bounce *b, u32 bytes)
+{
+	b->large = false;
+	b->bytes = PAGE_SIZE;
+	if (bytes > PAGE_SIZE) {
+		b->page = alloc_pages(GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN,
+				      BOUNCE_ORDER);
+		if (b->page) {
+			b->large = true;
+			b->bytes = min_t(u32, bytes, PAGE_SIZE << BOUNCE_ORDER);
+		}
+	}
+	if (!b->large)
+		b->page = mempool_alloc(&disk->pages, GFP_NOIO);
+	b->buf = page_address(b->page);
+}
+
+static void bounce_put(struct chain_disk *disk, struct bounce *b)
+{
+	if (b->large)
+		__free_pages(b->page, BOUNCE_ORDER);
+	else
+		mempool_free(b->page, &disk->pages);
+}
+
+/* What is seen below the top, @n sectors of it. */
+static int read_below(struct chain_inst *ci, sector_t sector, sector_t n,
+		      u8 *buf)
+{
+	sector_t size = chain_top(ci)->layer->size, run;
+	struct chain_att *owner;
+	unsigned int state;
+	int r;
+
+	for (; n; sector += run, n -= run, buf += run << SECTOR_SHIFT) {
+		run = n;
+		if (sector >= size) {	/* the tail of the last block */
+			memset(buf, 0, n << SECTOR_SHIFT);
+			return 0;
+		}
+		run = chain_below(ci, sector, min(n, size - sector), &owner,
+				  &state);
+		if (state == DM_CHAIN_DAMAGED)
+			return -EIO;
+		if (state == DM_CHAIN_ZERO) {
+			memset(buf, 0, run << SECTOR_SHIFT);
+			continue;
+		}
+		r = chain_rw(owner, CHAIN_GUEST,
+			     (owner->data_sector + sector) << SECTOR_SHIFT, buf,
+			     run << SECTOR_SHIFT, REQ_OP_READ);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+/* Copy the bio's bytes that lie in [sector, sector + n) to where they belong. */
+static void overlay_data(struct bio *bio, sector_t sector, sector_t n, u8 *buf)
+{
+	sector_t at = bio->bi_iter.bi_sector;
+	struct bvec_iter iter;
+	struct bio_vec bv;
+	s64 pos = ((s64)at - (s64)sector) << SECTOR_SHIFT;
+	s64 room = n << SECTOR_SHIFT;
+
+	bio_for_each_segment(bv, bio, iter) {
+		s64 from = max_t(s64, pos, 0);
+		s64 to = min_t(s64, pos + bv.bv_len, room);
+
+		if (from < to)
+			memcpy_from_page(buf + from, bv.bv_page,
+					 bv.bv_offset + (from - pos), to - from);
+		pos += bv.bv_len;
+	}
+}
+
+static void overlay_zeroes(struct bio *bio, sector_t sector, sector_t n, u8 *buf)
+{
+	sector_t from = max(sector, bio->bi_iter.bi_sector);
+	sector_t to = min(sector + n, bio_end_sector(bio));
+
+	if (from < to)
+		memset(buf + ((from - sector) << SECTOR_SHIFT), 0,
+		       (to - from) << SECTOR_SHIFT);
+}
+
+static int copy_piece(struct chain_inst *ci, struct bio *bio, bool zero_below,
+		      sector_t sector, sector_t n, u8 *buf)
+{
+	struct chain_att *top = chain_top(ci);
+	int r = 0;
+
+	if (zero_below)
+		memset(buf, 0, n << SECTOR_SHIFT);
+	else
+		r = read_below(ci, sector, n, buf);
+	if (r)
+		return r;
+	if (bio_op(bio) == REQ_OP_WRITE)
+		overlay_data(bio, sector, n, buf);
+	else
+		overlay_zeroes(bio, sector, n, buf);
+	return chain_rw(top, CHAIN_GUEST,
+			(top->data_sector + sector) << SECTOR_SHIFT, buf,
+			n << SECTOR_SHIFT, REQ_OP_WRITE);
+}
+
+static int copy_up(struct chain_inst *ci, struct bio *bio, u64 block,
+		   bool zero_below)
+{
+	struct chain_layer *l = chain_top(ci)->layer;
+	sector_t sector = block_to_sector(l, block), done, n;
+	struct bounce b;
+	int r;
+
+	r = chain_statemap_prepare(&l->map, block, 1, DM_CHAIN_DATA, GFP_NOIO);
+	if (r)
+		return r;
+	bounce_get(ci->disk, &b, block_sectors(l) << SECTOR_SHIFT);
+	for (done = 0; done < block_sectors(l) && !r; done += n) {
+		n = min_t(sector_t, block_sectors(l) - done,
+			  b.bytes >> SECTOR_SHIFT);
+		r = copy_piece(ci, bio, zero_below, sector + done, n, b.buf);
+	}
+	bounce_put(ci->disk, &b);
+	if (!r)
+		chain_written(ci, block, 1, DM_CHAIN_DATA);
+	return r;
+}
+
+/* --- A deferred bio --- */
+
+static void submit(struct chain_inst *ci, struct bio *bio)
+{
+	struct chain_att *top = chain_top(ci);
+
+	if (!chain_allowed(top, CHAIN_GUEST, bio->bi_opf)) {
+		bio_io_error(bio);
+		return;
+	}
+	bio_set_dev(bio, top->bdev);
+	bio->bi_iter.bi_sector += top->data_sector;
+	dm_submit_bio_remap(bio, NULL);
+}
+
+static void finish(struct chain_inst *ci, struct bio *bio, int err)
+{
+	bio->bi_status = errno_to_blk_status(err);
+	chain_end_write(ci, bio, bio->bi_opf & REQ_FUA);
+}
+
+static void slow_part_of_block(struct chain_bio *cb, struct bio *bio, u64 block)
+{
+	struct chain_inst *ci = cb->inst;
+	unsigned int state;
+	int r = -EIO;
+
+	if (!lock_or_park(cb, block, 1))
+		return;
+	state = chain_statemap_get(&chain_top(ci)->layer->map, block);
+	if (state == DM_CHAIN_DATA) {
+		/* Somebody was here before: in place, its map with a round. */
+		chain_unlock_blocks(ci->disk, block, 1);
+		chain_hook_write(ci, bio, block, 0);
+		submit(ci, bio);
+		return;
+	}
+	if (state != DM_CHAIN_DAMAGED)
+		r = copy_up(ci, bio, block, state == DM_CHAIN_ZERO);
+	chain_unlock_blocks(ci->disk, block, 1);
+	finish(ci, bio, r);
+}
+
+static void slow_whole_blocks(struct chain_bio *cb, struct bio *bio, u64 block,
+			      u32 n)
+{
+	struct chain_inst *ci = cb->inst;
+	int r;
+
+	if (!lock_or_park(cb, block, n))
+		return;
+	r = chain_statemap_prepare(&chain_top(ci)->layer->map, block, n,
+				   DM_CHAIN_DATA, GFP_NOIO);
+	if (r) {
+		chain_unlock_blocks(ci->disk, block, n);
+		finish(ci, bio, r);
+		return;
+	}
+	chain_hook_write(ci, bio, block, n);
+	submit(ci, bio);
+}
+
+static void slow_zero(struct chain_bio *cb, struct bio *bio)
+{
+	struct chain_inst *ci = cb->inst;
+	u64 block, n;
+	int r;
+
+	chain_zero_range(chain_top(ci)->layer, bio, &block, &n);
+	if (!lock_or_park(cb, block, n))
+		return;
+	r = chain_zero_blocks(ci, block, n, GFP_NOIO);
+	chain_unlock_blocks(ci->disk, block, n);
+	finish(ci, bio, r);
+}
+
+static void slow_work(struct work_struct *work)
+{
+	struct chain_bio *cb = container_of(work, struct chain_bio, work);
+	struct bio *bio = chain_bio_to_bio(cb);
+	struct chain_layer *l = chain_top(cb->inst)->layer;
+	sector_t into = bio->bi_iter.bi_sector & (block_sectors(l) - 1);
+	u64 block = sector_to_block(l, bio->bi_iter.bi_sector);
+	unsigned int noio = memalloc_noio_save();
+	bool part = into || bio_sectors(bio) < block_sectors(l);
+
+	if (READ_ONCE(l->failed))
+		finish(cb->inst, bio, -EIO);
+	else if (bio_op(bio) == REQ_OP_DISCARD)
+		slow_zero(cb, bio);
+	else if (part)
+		slow_part_of_block(cb, bio, block);
+	else if (bio_op(bio) == REQ_OP_WRITE_ZEROES)
+		slow_zero(cb, bio);
+	else
+		slow_whole_blocks(cb, bio, block,
+				  sector_to_block(l, bio_sectors(bio)));
+	memalloc_noio_restore(noio);
+}
+
+void chain_defer(struct chain_inst *ci, struct bio *bio)
+{
+	struct chain_bio *cb = chain_bio(bio);
+
+	cb->inst = ci;
+	INIT_WORK(&cb->work, slow_work);
+	queue_work(ci->disk->wq, &cb->work);
+}

@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What lies below the top: who owns a sector there.
+ *
+ * Owns: the contents of the disk's merged lookup. Chunks of it are built when
+ * they are first asked for, by the disk's worker; until then, and where memory
+ * or the cap runs out, layers are asked one by one, which is always right.
+ * A snapshot makes the old top the first layer below: it counts as unmerged,
+ * and is asked first, until the worker has laid it over all chunks that are
+ * built. Laying it over twice does no harm, so that a stopped pass just starts
+ * again.
+ *
+ * Locking: none on the lookup side. Layers below the top don't change while a
+ * disk runs; the topology changes only while it is suspended, and the worker
+ * is stopped before (chain_postsuspend()). The worker is the one writer.
+ */
+#include "dm-chain.h"
+
+/* --- Asking layers one by one --- */
+
+/* One layer's answer; ABSENT: look below, for so many sectors. */
+static sector_t ask_raw(const struct chain_layer *l, sector_t sector,
+			sector_t max, unsigned int *state)
+{
+	if (sector >= l->size) {
+		*state = DM_CHAIN_ZERO;
+		return max;
+	}
+	*state = DM_CHAIN_DATA;
+	return min(max, l->size - sector);
+}
+
+static sector_t ask_chain(const struct chain_layer *l, sector_t sector,
+			  sector_t max, unsigned int *state)
+{
+	sector_t into = sector & (block_sectors(l) - 1), run;
+	u64 block = sector_to_block(l, sector);
+
+	if (sector >= l->size) {
+		*state = DM_CHAIN_ZERO;
+		return max;
+	}
+	max = min(max, l->size - sector);
+	run = chain_statemap_run(&l->map, block,
+				 sector_to_block(l, into + max - 1) + 1, state);
+	run = min(block_to_sector(l, run) - into, max);
+	if (*state != DM_CHAIN_ABSENT)
+		return run;
+	/* Above the see-through limit nothing below shows. */
+	if (sector >= l->limit) {
+		*state = DM_CHAIN_ZERO;
+		return run;
+	}
+	return min(run, l->limit - sector);
+}
+
+sector_t chain_walk(const struct chain_inst *ci, unsigned int first,
+		    unsigned int end, sector_t sector, sector_t max,
+		    struct chain_att **owner, unsigned int *state)
+{
+	unsigned int depth;
+
+	*owner = NULL;
+	*state = DM_CHAIN_ABSENT;
+	for (depth = first; depth < end; depth++) {
+		const struct chain_layer *l = ci->order[depth]->layer;
+
+		if (l->format == DM_CHAIN_FORMAT_RAW)
+			max = ask_raw(l, sector, max, state);
+		else
+			max = ask_chain(l, sector, max, state);
+		if (*state == DM_CHAIN_ABSENT)
+			continue;
+		if (*state == DM_CHAIN_DATA)
+			*owner = ci->order[depth];
+		return max;
+	}
+	if (end == ci->nr)
+		*state = DM_CHAIN_ZERO;
+	return max;
+}
+
+/* --- The merged lookup --- */
+
+static void want_chunk(struct chain_disk *disk, u64 chunk)
+{
+	/* One at a time: who is not served asks again. */
+	if (READ_ONCE(disk->stop) || atomic64_read(&disk->want) ||
+	    chain_merge_built(disk->merge, chunk))
+		return;
+	atomic64_set(&disk->want, chunk + 1);
+	queue_work(disk->wq, &disk->merge_work);
+}
+
+static sector_t merged(struct chain_inst *ci, unsigned int first,
+		       sector_t sector, sector_t max, struct chain_att **owner,
+		       unsigned int *state)
+{
+	struct chain_disk *disk = ci->disk;
+	u64 unit = sector / CHAIN_UNIT_SECTORS;
+	sector_t into = sector % CHAIN_UNIT_SECTORS;
+	u32 run;
+	u16 slot;
+
+	slot = chain_merge_lookup(disk->merge, unit,
+				  min_t(u64, CHAIN_CHUNK_BLOCKS,
+					DIV_ROUND_UP(into + max, CHAIN_UNIT_SECTORS)),
+				  &run);
+	if (unlikely(slot == CHAIN_OWNER_WALK)) {
+		want_chunk(disk, unit >> CHAIN_CHUNK_SHIFT);
+		return chain_walk(ci, first, ci->nr, sector, max, owner, state);
+	}
+	*owner = NULL;
+	*state = DM_CHAIN_ZERO;
+	if (slot == CHAIN_OWNER_DAMAGED) {
+		*state = DM_CHAIN_DAMAGED;
+	} else if (slot != CHAIN_OWNER_ZERO) {
+		*state = DM_CHAIN_DATA;
+		*owner = ci->by_slot[slot];
+	}
+	return min_t(sector_t, max, (sector_t)run * CHAIN_UNIT_SECTORS - into);
+}
+
+sector_t chain_below(struct chain_inst *ci, sector_t sector, sector_t max,
+		     struct chain_att **owner, unsigned int *state)
+{
+	const struct chain_layer *top = chain_top(ci)->layer;
+	unsigned int unmerged;
+
+	if (sector >= top->limit) {
+		*owner = NULL;
+		*state = DM_CHAIN_ZERO;
+		return max;
+	}
+	max = min(max, top->limit - sector);
+	/* One layer below is its own lookup. */
+	if (ci->nr <= 2)
+		return chain_walk(ci, 1, ci->nr, sector, max, owner, state);
+	/* Pairs with the release in merge_layer(). */
+	unmerged = smp_load_acquire(&ci->disk->unmerged);
+	if (unlikely(unmerged)) {
+		max = chain_walk(ci, 1, 1 + unmerged, sector, max, owner, state);
+		if (*state != DM_CHAIN_ABSENT)
+			return max;
+	}
+	return merged(ci, 1 + unmerged, sector, max, owner, state);
+}
+
+bool chain_same_below(const struct chain_inst *a, const struct chain_inst *b)
+{
+	unsigned int i;
+
+	if (a->nr != b->nr)
+		return false;
+	for (i = 1; i < a->nr; i++)
+		if (a->order[i]->layer != b->order[i]->layer)
+			return false;
+	return true;
+}
+
+/* --- Building it --- */
+
+/* Owners that a sector boundary cuts can't be told by unit. */
+static void cut_at(u16 *owners, sector_t base, sector_t limit)
+{
+	sector_t chunk = (sector_t)CHAIN_CHUNK_BLOCKS * CHAIN_UNIT_SECTORS;
+	u32 i;
+
+	if (limit >= base + chunk)
+		return;
+	i = limit <= base ? 0 : (limit - base) / CHAIN_UNIT_SECTORS;
+	if (limit > base && limit % CHAIN_UNIT_SECTORS) {
+		if (owners[i] != CHAIN_OWNER_ZERO)
+			owners[i] = CHAIN_OWNER_WALK;
+		i++;
+	}
+	for (; i < CHAIN_CHUNK_BLOCKS; i++)
+		owners[i] = CHAIN_OWNER_ZERO;
+}
+
+static void overlay_raw(u16 *owners, const struct chain_att *att, sector_t base)
+{
+	u32 i;
+
+	for (i = 0; i < CHAIN_CHUNK_BLOCKS; i++)
+		owners[i] = att->slot;
+	cut_at(owners, base, att->layer->size);
+}
+
+static u16 owner_for(const struct chain_att *att, unsigned int state)
+{
+	switch (state) {
+	case DM_CHAIN_DATA:
+		return att->slot;
+	case DM_CHAIN_ZERO:
+		return CHAIN_OWNER_ZERO;
+	default:
+		return CHAIN_OWNER_DAMAGED;
+	}
+}
+
+static void overlay_chain(u16 *owners, const struct chain_att *att,
+			  sector_t base)
+{
+	const struct chain_layer *l = att->layer;
+	unsigned int shift = l->block_sectors_shift -
+			     (CHAIN_UNIT_SHIFT - SECTOR_SHIFT);
+	u32 i = 0, n;
+
+	cut_at(owners, base, l->limit);
+	while (i < CHAIN_CHUNK_BLOCKS) {
+		u64 unit = base / CHAIN_UNIT_SECTORS + i;
+		u64 block = unit >> shift;
+		unsigned int state;
+		u64 run;
+
+		if (block >= l->map.blocks)
+			return;
+		run = chain_statemap_run(&l->map, block,
+					 min_t(u64, l->map.blocks - block,
+					       CHAIN_CHUNK_BLOCKS), &state);
+		run = (run << shift) - (unit & ((1U << shift) - 1));
+		n = min_t(u64, run, CHAIN_CHUNK_BLOCKS - i);
+		if (state != DM_CHAIN_ABSENT)
+			memset16(owners + i, owner_for(att, state), n);
+		i += n;
+	}
+}
+
+static void overlay(u16 *owners, const struct chain_att *att, u64 chunk)
+{
+	sector_t base = (chunk << CHAIN_CHUNK_SHIFT) * CHAIN_UNIT_SECTORS;
+
+	if (att->layer->format == DM_CHAIN_FORMAT_RAW)
+		overlay_raw(owners, att, base);
+	else
+		overlay_chain(owners, att, base);
+}
+
+/* From the bottom up; with the unmerged ones, which does no harm. */
+static void build_chunk(struct chain_disk *disk, u64 chunk)
+{
+	struct chain_inst *ci = disk->live;
+	unsigned int depth;
+
+	memset16(disk->owners, CHAIN_OWNER_ZERO, CHAIN_CHUNK_BLOCKS);
+	for (depth = ci->nr - 1; depth >= 1; depth--)
+		overlay(disk->owners, ci->order[depth], chunk);
+	/* A failure leaves it unbuilt: slower, not wrong. */
+	chain_merge_install(disk->merge, chunk, disk->owners, GFP_NOIO | __GFP_NOWARN);
+}
+
+/* Lay the deepest unmerged layer over all chunks; false if stopped. */
+static bool merge_layer(struct chain_disk *disk, unsigned int depth)
+{
+	const struct chain_att *att = disk->live->order[depth];
+	u64 chunks = DIV_ROUND_UP_ULL(chain_top(disk->live)->layer->size,
+				      (u64)CHAIN_CHUNK_BLOCKS * CHAIN_UNIT_SECTORS);
+	u64 chunk;
+
+	for (chunk = 0; chunk < chunks; chunk++) {
+		if (READ_ONCE(disk->stop))
+			return false;
+		if (!chain_merge_built(disk->merge, chunk))
+			continue;
+		chain_merge_expand(disk->merge, chunk, disk->owners);
+		overlay(disk->owners, att, chunk);
+		if (chain_merge_install(disk->merge, chunk, disk->owners,
+					GFP_NOIO | __GFP_NOWARN))
+			chain_merge_drop(disk->merge, chunk);
+		cond_resched();
+	}
+	/* Who sees it lowered sees the chunks. */
+	smp_store_release(&disk->unmerged, depth - 1);
+	return true;
+}
+
+void chain_merge_work(struct work_struct *work)
+{
+	struct chain_disk *disk = container_of(work, struct chain_disk,
+					       merge_work);
+	u64 want;
+
+	while (!READ_ONCE(disk->stop)) {
+		want = atomic64_xchg(&disk->want, 0);
+		if (want)
+			build_chunk(disk, want - 1);
+		else if (!disk->unmerged || !merge_layer(disk, disk->unmerged))
+			return;
+	}
+}

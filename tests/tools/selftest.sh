@@ -1,0 +1,347 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Do the test tools find what they are to find? They run on plain files here;
+# each check that must pass has a twin with a planted defect that must fail.
+#
+#	tests/tools/selftest.sh [DIRECTORY-WITH-THE-TOOLS]
+#
+# Without an argument the tools are built first.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+bin=${1:+$(cd "$1" && pwd)}
+passed=0
+failed=0
+
+build() {
+	local src more libs
+
+	bin=$work/bin
+	mkdir "$bin"
+	for src in "$here"/*.c; do
+		more=$(sed -n '1,5s@^// sources: @@p' "$src")
+		libs=$(sed -n '1,5s@^// libs: @@p' "$src")
+		[ -n "$more" ] || continue
+		# shellcheck disable=SC2086 # lists of words
+		(cd "$top" && gcc -O2 -Wall -Wextra -Werror -std=gnu11 \
+			-D_GNU_SOURCE \
+			-o "$bin/$(basename "$src" .c)" "$src" $more $libs) || exit 2
+	done
+}
+
+# expect STATUS NAME COMMAND...
+expect() {
+	local want=$1 name=$2 got
+
+	shift 2
+	"$@" > "$work/out" 2>&1
+	got=$?
+	if [ $got = "$want" ]; then
+		echo "ok - $name"
+		passed=$((passed + 1))
+	else
+		echo "not ok - $name (exit $got, not $want)"
+		sed 's/^/# /' "$work/out" | head -20
+		failed=$((failed + 1))
+	fi
+}
+
+# The same, and the output must hold TEXT.
+expect_text() {
+	local want=$1 text=$2 name=$3
+
+	shift 3
+	expect "$want" "$name" "$@"
+	if ! grep -q -- "$text" "$work/out"; then
+		echo "not ok - $name: says '$text'"
+		sed 's/^/# /' "$work/out" | head -20
+		failed=$((failed + 1))
+	fi
+}
+
+new_disk() {
+	rm -f "$work"/disk* "$work"/model*
+	truncate -s 8M "$work/disk"
+}
+
+test_iomodel() {
+	local io=$bin/iomodel disk=$work/disk model=$work/model defect
+
+	new_disk
+	expect 0 "iomodel: run" "$io" run "$disk" --model "$model" --ops 3000 \
+		--max 128K --verify-end
+	expect 0 "iomodel: verify" "$io" verify "$disk" --model "$model"
+	expect 0 "iomodel: goes on with its model" "$io" run "$disk" \
+		--model "$model" --ops 1000 --seed 2 --max 64K
+	expect 0 "iomodel: model from the device" "$io" run "$disk" \
+		--init-from-dev --ops 1000 --seed 3 --max 64K --verify-end
+	expect 1 "iomodel: verify finds a foreign write" \
+		"$io" verify "$disk" --model "$model"
+	expect 0 "iomodel: compare" "$io" compare "$disk" "$disk"
+	expect 1 "iomodel: compare finds a difference" \
+		"$io" compare "$disk" "$model"
+	for defect in flip drop tear shift nodiscard nozero; do
+		new_disk
+		expect_text 1 mismatch "iomodel: finds '$defect'" \
+			"$io" run "$disk" --ops 8000 --max 64K --verify-end \
+			--self-test-corrupt $defect:50
+	done
+	new_disk
+	expect 0 "iomodel: neighbours in a block" "$io" run "$disk" --overlap \
+		--ops 5000 --max 64K --verify-end
+	expect_text 1 mismatch "iomodel: finds a lost update" "$io" run "$disk" \
+		--overlap --ops 8000 --max 64K --verify-end \
+		--self-test-corrupt stale:20
+}
+
+test_hooks() {
+	local io=$bin/iomodel disk=$work/disk model=$work/model
+
+	new_disk
+	cat > "$work/freeze" <<-END
+		#!/bin/sh
+		cp --sparse=always "$disk" "$disk.frozen.\$1"
+	END
+	chmod +x "$work/freeze"
+	expect_text 0 "hooks 4" "iomodel: freezing hook" "$io" run "$disk" \
+		--model "$model" --hook "$work/freeze" --hook-every 700 \
+		--hook-max 4 --hook-freeze --max 64K
+	for k in 1 4; do
+		expect 0 "iomodel: instant $k equals its model" \
+			"$io" verify "$disk.frozen.$k" --model "$model.$k"
+	done
+	expect 1 "iomodel: instant 1 differs from 2" \
+		"$io" verify "$disk.frozen.1" --model "$model.2"
+	expect 1 "iomodel: a failing hook fails the run" "$io" run "$disk" \
+		--init-from-dev --hook false --hook-every 100 --ops 5000
+	expect_text 0 "hooks [1-9]" "iomodel: hook every so many ms" "$io" run \
+		"$disk" --init-from-dev --hook true --hook-every 50ms --seconds 1 \
+		--max 64K
+}
+
+test_cut() {
+	local io=$bin/iomodel a=$work/disk b=$work/disk2 pid defect
+
+	new_disk
+	truncate -s 8M "$b"
+	"$io" cut "$a" "$b" --seconds 2 --threads 6 --seed 9 --max 64K --no-flush \
+		> "$work/cut" &
+	pid=$!
+	sleep 0.3
+	kill -STOP $pid
+	sleep 0.2
+	cp "$a" "$a.cut"
+	cp "$b" "$b.cut"
+	kill -CONT $pid
+	sleep 0.3
+	cp "$a" "$a.torn"
+	cp "$b" "$b.torn"
+	expect 0 "iomodel: cut run" wait $pid
+	expect_text 0 "up to write" "iomodel: one instant of two disks" \
+		"$io" cut-check "$a.cut" "$b.cut" --seed 9
+	expect 0 "iomodel: the end of the run" "$io" cut-check "$a" "$b" --seed 9
+	expect_text 1 "acknowledged before" "iomodel: two instants of two disks" \
+		"$io" cut-check "$a.cut" "$b" --seed 9
+	expect_text 1 "expected" "iomodel: a copy made under load" \
+		"$io" cut-check "$a.torn" "$b.torn" --seed 9
+	for defect in drop tear shift; do
+		new_disk
+		expect 0 "iomodel: cut run with '$defect'" "$io" cut "$a" \
+			--ops 500 --no-flush --self-test-corrupt $defect:20
+		expect 1 "iomodel: cut-check finds '$defect'" "$io" cut-check "$a"
+	done
+}
+
+# A power cut at each flush of a run, then in the stretch behind it. Says how
+# many of these states are wrong: flushes, subsets, subsets with torn writes,
+# the last also judged as if first writes of blocks were whole.
+crash_states() {
+	local next=0 mark flush flushes copy=$work/target.copy out
+	local bad=0 subset=0 torn=0 part=0
+
+	truncate -s 4M "$work/target"
+	flushes=$("$bin/crashlog" list "$work/log" --summary |
+		  sed 's/.* flushes=\([0-9]*\).*/\1/')
+	for ((flush = 0; flush <= flushes; flush++)); do
+		out=$("$bin/crashlog" replay "$work/log" "$work/target" \
+			--from "$next" --to-flush $flush --discard junk) || return 2
+		next=$(value next "$out")
+		state "$work/target" "$(value mark "$out")" --fresh ||
+			bad=$((bad + 1))
+		[ "$flush" -lt "$flushes" ] || break
+		cp "$work/target" "$copy"
+		mark=$(cut_after "$copy" "$next" $flush)
+		state "$copy" "$mark" --no-whole || subset=$((subset + 1))
+		cp "$work/target" "$copy"
+		mark=$(cut_after "$copy" "$next" $flush --torn)
+		state "$copy" "$mark" --no-whole || torn=$((torn + 1))
+		state "$copy" "$mark" --fresh || part=$((part + 1))
+	done
+	echo "flushes $((flushes > 10)) wrong: $((bad > 0)) $((subset > 0)) $((torn > 0)) part $((part > 0))"
+}
+
+# value NAME LINE: the number in "... NAME=number ..."
+value() {
+	local rest=" $2"
+
+	rest=${rest##* "$1"=}
+	echo "${rest%% *}"
+}
+
+# state IMAGE MARK OPTION...
+state() {
+	local image=$1 mark=$2
+
+	shift 2
+	"$bin/crashwrite" check "$image" --log "$work/ops" --mark "$mark" "$@" \
+		> "$work/state" 2>&1
+}
+
+cut_after() {
+	local image=$1 next=$2 seed=$3
+
+	shift 3
+	value mark "$("$bin/crashlog" replay "$work/log" "$image" --from "$next" \
+		--to-entry "$next" --subset --seed "$seed" "$@")"
+}
+
+crash_run() {
+	rm -f "$work/log" "$work/ops" "$work"/target*
+	truncate -s 0 "$work/disk"
+	truncate -s 4M "$work/disk"
+	"$bin/crashwrite" run "$work/disk" --log "$work/ops" --ops 800 \
+		--simulate-log "$work/log" "$@"
+}
+
+test_crash() {
+	local disk=$work/disk ops=$work/ops defect
+
+	expect 0 "crashwrite: run" crash_run --threads 3
+	expect 0 "crashwrite: no cut, nothing lost" "$bin/crashwrite" check \
+		"$disk" --log "$ops" --mark end --fresh
+	expect 0 "crashlog: list" "$bin/crashlog" list "$work/log"
+	expect_text 0 "ended=yes" "crashlog: summary" \
+		"$bin/crashlog" list "$work/log" --summary
+	# the simulated disk tears first writes of blocks, as raw disks do
+	expect_text 0 "flushes 1 wrong: 0 0 0 part 1" \
+		"crash: states of a good disk" crash_states
+	expect 0 "crashlog: replay to the end" "$bin/crashlog" replay \
+		"$work/log" "$work/target"
+	expect 0 "crashlog: ends as the disk did" \
+		"$bin/iomodel" compare "$disk" "$work/target"
+	rm "$work/target" && truncate -s 4M "$work/target"
+	expect 0 "crashlog: walk" "$bin/crashlog" walk "$work/log" \
+		"$work/target" --every 5 --cmd "sh -c 'test \$0 -ge 5'"
+	expect 1 "crashlog: walk stops at a failure" "$bin/crashlog" walk \
+		"$work/log" "$work/target" --cmd "sh -c 'test \$0 -lt 20'"
+	expect 2 "crashlog: not a log" "$bin/crashlog" list "$disk"
+	expect 0 "crashwrite: run without FUA" crash_run --no-fua
+	expect_text 0 "flushes 1 wrong: 0 0 0 part 1" \
+		"crash: states without FUA" crash_states
+	expect 0 "crashwrite: a run that loses a flush" crash_run \
+		--self-test-corrupt noflush:4
+	expect_text 0 "wrong: 1 1 1" "crash: finds a lost flush" crash_states
+	expect 0 "crashwrite: a run with lost FUA" crash_run \
+		--self-test-corrupt nofua:1
+	expect_text 0 "wrong: [01] 1 1" "crash: finds lost FUA" crash_states
+	for defect in drop:20 tear:20 flip:20 nodiscard:2; do
+		expect 0 "crashwrite: a run with '$defect'" crash_run \
+			--self-test-corrupt $defect
+		expect_text 0 "wrong: 1 1 1" "crash: finds '$defect'" crash_states
+	done
+}
+
+# First writes of blocks, after a snapshot too: the hook does nothing here, but
+# what follows it is judged as written to a new top.
+test_first_writes() {
+	local check=("$bin/crashwrite" check "$work/disk" --log "$work/ops")
+
+	expect 0 "crashwrite: run with snapshots" crash_run --hook true \
+		--hook-every 200 --hook-max 2
+	expect_text 0 "first-writes [1-9]" "crashwrite: first writes in new tops" \
+		"${check[@]}" --mark end
+	expect 0 "crashwrite: run of whole blocks" crash_run --ops 1 --threads 1 \
+		--min 8K --max 8K --no-discard --no-zeroes --no-fua --flush-percent 0
+	expect 0 "crashwrite: first write there" "${check[@]}" --mark 0 --fresh
+	tear_one_sector
+	expect_text 1 "in part" "crashwrite: finds a torn first write" \
+		"${check[@]}" --mark 0 --fresh
+	expect 0 "crashwrite: torn is allowed in place" "${check[@]}" --mark 0
+}
+
+# Zeroes one sector of a block of which the run wrote all.
+tear_one_sector() {
+	local block
+
+	for ((block = 0; block < 1024; block++)); do
+		[ "$(dd if="$work/disk" bs=4k skip=$block count=1 status=none |
+		     grep -ac DMCSTAMP)" != 0 ] || continue
+		dd if="$work/disk" bs=4k skip=$block count=1 status=none |
+			grep -ao DMCSTAMP | wc -l | grep -qx 8 || continue
+		dd if=/dev/zero of="$work/disk" bs=512 seek=$((block * 8 + 3)) \
+			count=1 conv=notrunc status=none
+		return
+	done
+	echo "# nothing to tear"
+}
+
+test_lostupdate() {
+	local lu=$bin/lostupdate disk=$work/disk
+
+	new_disk
+	expect_text 0 "used up [2-9] times" "lostupdate: run" "$lu" "$disk" \
+		--rounds 10000
+	expect 0 "lostupdate: eight threads, large blocks, hook" "$lu" "$disk" \
+		--rounds 1000 --threads 8 --block-size 64K --hook true
+	expect_text 1 "is lost" "lostupdate: finds a copy-up without a lock" \
+		"$lu" "$disk" --rounds 5000 --self-test-corrupt stale:40
+	expect_text 1 "is lost" "lostupdate: finds a dropped write" \
+		"$lu" "$disk" --rounds 5000 --self-test-corrupt drop:100
+	expect 1 "lostupdate: a failing hook fails the run" "$lu" "$disk" \
+		--rounds 5000 --hook false
+}
+
+test_uringread() {
+	local ur=$bin/uringread disk=$work/disk
+
+	new_disk
+	expect 0 "uringread: reads without workers" "$ur" "$disk" 2000 \
+		--max-workers 0
+	expect_text 1 "workers [1-9]" "uringread: finds workers" \
+		"$ur" "$disk" 2000 --max-workers 0 --force-async
+	expect 0 "uringread: writes" "$ur" "$disk" 500 --write
+}
+
+test_trailers() {
+	local tr=$bin/trailers disk=$work/disk kind text
+
+	if ! command -v blkid > /dev/null; then
+		echo "ok - trailers # SKIP no blkid"
+		return
+	fi
+	for kind in md0.90/0.90 md1.0/1.0 md1.1/1.1 md1.2/1.2 lvm/LVM2_member \
+		    mbr/dos gpt/gpt; do
+		text=${kind#*/}
+		kind=${kind%/*}
+		new_disk
+		expect 0 "trailers: $kind" "$tr" "$disk" "$kind"
+		expect_text 0 "$text" "trailers: $kind is seen" blkid -p "$disk"
+		expect 0 "trailers: wipe" "$tr" "$disk" wipe
+		expect 2 "trailers: $kind is gone" blkid -p "$disk"
+	done
+}
+
+[ -n "$bin" ] || build
+test_iomodel
+test_hooks
+test_cut
+test_crash
+test_first_writes
+test_lostupdate
+test_uringread
+test_trailers
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]

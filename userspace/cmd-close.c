@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * dmchain close NAME
+ */
+#include "online.h"
+
+/* Also of one that was never started: its device is all that there is. */
+static int find(const char *name, struct dm_state *s)
+{
+	if (module_present() && !dm_state(name, s) && s->ours)
+		return 0;
+	return msg_fail(EXIT_FAILED, "%s: no such disk; dmchain list shows those there are",
+			name);
+}
+
+static int close_locked(const char *name)
+{
+	struct table t = { 0 };
+	struct dm_state s;
+	unsigned int i;
+	int ret = find(name, &s);
+
+	if (!ret && s.live)
+		ret = dm_table_read(name, &t, NULL);
+	if (!ret)
+		ret = dm_remove(name);
+	/* So that what comes after us finds the images free. */
+	for (i = 0; !ret && i < t.nr; i++)
+		loop_wait_gone(t.layers[i].dev);
+	dm_table_free(&t);
+	return ret;
+}
+
+int cmd_close(int argc, char **argv)
+{
+	struct disk_lock l;
+	int ret = args_parse(&argc, &argv, NULL, 1, 1);
+
+	if (!ret)
+		ret = disk_lock(argv[0], &l);
+	if (ret)
+		return -ret;
+	ret = disk_recover_locked(&l, false, NULL);
+	if (!ret)
+		ret = close_locked(argv[0]);
+	disk_unlock(&l);
+	return -ret;
+}

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * dmchain compare: do two disks show the same bytes. What the maps say is
+ * zeroes in both is not read.
+ */
+#include "dmchain.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CHUNK	(1024 * 1024)
+
+/**
+ * struct side - one of the two disks
+ * @arg: as the user named it
+ * @walk: of a closed chain; of an open disk just its device, as a raw image
+ * @open: it is an open disk
+ * @size: bytes
+ * @extents: what the map says
+ * @nr: number of them
+ * @room: allocated
+ * @at: the extent that the last look was at
+ */
+struct side {
+	const char *arg;
+	struct walk walk;
+	bool open;
+	uint64_t size;
+	struct dm_chain_extent *extents;
+	size_t nr;
+	size_t room;
+	size_t at;
+};
+
+static int keep_extent(const struct dm_chain_extent *e, void *arg)
+{
+	struct side *s = arg;
+
+	if (s->nr == s->room) {
+		size_t room = s->room ? 2 * s->room : 64;
+		void *more = realloc(s->extents, room * sizeof(*s->extents));
+
+		if (!more)
+			return msg_fail(EXIT_FAILED, "%s: out of memory", s->arg);
+		s->extents = more;
+		s->room = room;
+	}
+	s->extents[s->nr++] = *e;
+	return 0;
+}
+
+static int open_closed(struct side *s, const char *format_given)
+{
+	const struct image *top;
+	uint32_t format;
+	int ret = args_format(format_given, &format);
+
+	if (!ret)
+		ret = walk_open(&s->walk, s->arg, format, WALK_READ_ONLY);
+	if (ret)
+		return ret;
+	top = &s->walk.images[0];
+	s->size = format == DM_CHAIN_FORMAT_RAW ? top->bytes : top->hdr.size;
+	return walk_map(&s->walk, keep_extent, s);
+}
+
+static int open_disk_map(struct side *s, dev_t disk)
+{
+	struct extents x = { .cb = keep_extent, .arg = s };
+	int ctl = control_open();
+	int ret;
+
+	if (ctl < 0)
+		return ctl;
+	ret = control_map(ctl, disk, extents_add, &x);
+	close(ctl);
+	return ret ? ret : extents_end(&x);
+}
+
+/* An open disk is read as a guest reads it, past the page cache. */
+static int open_disk(struct side *s)
+{
+	char *path = NULL;
+	bool suspended;
+	dev_t disk;
+	int ret = dm_disk(s->arg, &disk, &suspended);
+
+	if (ret)
+		return ret;
+	if (suspended)
+		return msg_fail(EXIT_FAILED, "%s: is suspended; resume it first",
+				s->arg);
+	if (asprintf(&path, "/dev/mapper/%s", s->arg) < 0)
+		return msg_fail(EXIT_FAILED, "%s: out of memory", s->arg);
+	s->open = true;
+	ret = walk_open(&s->walk, path, DM_CHAIN_FORMAT_RAW, WALK_READ_ONLY);
+	free(path);
+	if (ret)
+		return ret;
+	s->size = s->walk.images[0].bytes;
+	return open_disk_map(s, disk);
+}
+
+static int open_side(struct side *s, const char *arg, const char *format)
+{
+	s->arg = arg;
+	return arg_is_path(arg) ? open_closed(s, format) : open_disk(s);
+}
+
+static void close_side(struct side *s)
+{
+	walk_close(&s->walk);
+	free(s->extents);
+}
+
+/* What is at @pos, and up to where; behind the end all is zeroes. */
+static void look(struct side *s, uint64_t pos, struct dm_chain_extent *e)
+{
+	while (s->at < s->nr &&
+	       s->extents[s->at].start + s->extents[s->at].length <= pos)
+		s->at++;
+	e->start = pos;
+	e->state = DM_CHAIN_ABSENT;
+	e->length = UINT64_MAX - pos;
+	if (s->at == s->nr)
+		return;
+	*e = s->extents[s->at];
+	e->length -= pos - e->start;
+	e->start = pos;
+}
+
+static bool is_zeroes(const struct dm_chain_extent *e)
+{
+	return e->state == DM_CHAIN_ABSENT || e->state == DM_CHAIN_ZERO;
+}
+
+static int read_side(struct side *s, const struct dm_chain_extent *e, void *buf,
+		     size_t len)
+{
+	struct image *img = &s->walk.images[s->open ? 0 : e->depth];
+	uint64_t offset = e->start;
+
+	if (is_zeroes(e)) {
+		memset(buf, 0, len);
+		return 0;
+	}
+	if (e->state == DM_CHAIN_DAMAGED)
+		return msg_fail(EXIT_IMAGE,
+				"%s: byte %llu can't be read, the map is damaged there; see dmchain check",
+				s->arg, (unsigned long long)e->start);
+	if (img->format == DM_CHAIN_FORMAT_CHAIN)
+		offset += img->hdr.data_offset;
+	return image_read(img, buf, len, offset);
+}
+
+static uint64_t lesser(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static size_t first_difference(const uint8_t *a, const uint8_t *b, size_t len)
+{
+	size_t i;
+
+	if (!memcmp(a, b, len))
+		return len;
+	for (i = 0; a[i] == b[i]; i++)
+		;
+	return i;
+}
+
+/* One step: up to where both are one extent. @pos moves on. */
+static int compare_step(struct side *a, struct side *b, uint64_t *pos,
+			uint64_t end, bool *same)
+{
+	static uint8_t buf[2][CHUNK];
+	struct dm_chain_extent ea, eb;
+	uint64_t len;
+	size_t equal;
+	int ret;
+
+	look(a, *pos, &ea);
+	look(b, *pos, &eb);
+	len = lesser(end - *pos, lesser(ea.length, eb.length));
+	if (is_zeroes(&ea) && is_zeroes(&eb)) {
+		*pos += len;
+		return 0;
+	}
+	len = lesser(len, CHUNK);
+	ret = read_side(a, &ea, buf[0], len);
+	if (!ret)
+		ret = read_side(b, &eb, buf[1], len);
+	if (ret)
+		return ret;
+	equal = first_difference(buf[0], buf[1], len);
+	*pos += equal;
+	*same = equal == len;
+	return 0;
+}
+
+static void report_json(const struct side *a, const struct side *b, bool same,
+			uint64_t pos)
+{
+	json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "same", json_object_new_boolean(same));
+	json_object_object_add(o, "first-difference",
+			       same ? NULL : json_object_new_uint64(pos));
+	json_object_object_add(o, "size-a", json_object_new_uint64(a->size));
+	json_object_object_add(o, "size-b", json_object_new_uint64(b->size));
+	show_json(o);
+}
+
+static void report(const struct side *a, const struct side *b, bool same,
+		   uint64_t pos)
+{
+	if (opt_json) {
+		report_json(a, b, same, pos);
+		return;
+	}
+	if (a->size != b->size)
+		printf("%s has %llu bytes, %s has %llu; the longer one's end counts as equal to zeroes\n",
+		       a->arg, (unsigned long long)a->size, b->arg,
+		       (unsigned long long)b->size);
+	if (same)
+		printf("%s and %s show the same\n", a->arg, b->arg);
+	else
+		printf("%s and %s differ, first at byte %llu\n", a->arg, b->arg,
+		       (unsigned long long)pos);
+}
+
+static int compare(struct side *a, struct side *b)
+{
+	uint64_t pos = 0, end = a->size > b->size ? a->size : b->size;
+	bool same = true;
+	int ret = 0;
+
+	while (!ret && same && pos < end)
+		ret = compare_step(a, b, &pos, end, &same);
+	if (ret)
+		return ret;
+	report(a, b, same, pos);
+	return same ? 0 : -EXIT_FAILED;
+}
+
+int cmd_compare(int argc, char **argv)
+{
+	const char *format_a = NULL, *format_b = NULL;
+	const struct arg_opt opts[] = {
+		{ "format-a", &format_a, NULL },
+		{ "format-b", &format_b, NULL },
+		{ NULL, NULL, NULL },
+	};
+	struct side a = { 0 }, b = { 0 };
+	int ret = args_parse(&argc, &argv, opts, 2, 2);
+
+	if (ret)
+		return ret;
+	ret = open_side(&a, argv[0], format_a);
+	if (!ret)
+		ret = open_side(&b, argv[1], format_b);
+	if (!ret)
+		ret = compare(&a, &b);
+	close_side(&a);
+	close_side(&b);
+	return ret;
+}

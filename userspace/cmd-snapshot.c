@@ -1,0 +1,519 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * dmchain snapshot NAME=PATH: the top of an open disk is frozen, PATH is the
+ * new one.
+ *
+ * The new layer is attached by a reload that changes nothing of what is seen;
+ * the kernel switches to it and seals the old top; another reload opens that
+ * one read-only. Until the switch all of it can be undone.
+ */
+#include "online.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/**
+ * struct snapshot - of one disk
+ * @path: of the new top, absolute
+ * @old: the table before
+ * @layers: what the kernel says of the layers
+ * @top_path: where the old top lives
+ * @hdr: of the new top
+ * @img: the new top
+ * @made: it is a file or the contents of a device that we made
+ */
+struct snapshot {
+	const char *name;
+	char *path;
+	bool existing;
+	int ctl;
+	dev_t disk;
+	struct table old;
+	struct dm_chain_layer *layers;
+	unsigned int nr;
+	char *top_path;
+	struct chain_header hdr;
+	struct image img;
+	bool made;
+	struct attached at;
+	uint64_t pause_ns;
+};
+
+/* What the disk is now. */
+
+static int check_table(const struct snapshot *s)
+{
+	const struct table *t = &s->old;
+
+	if (t->read_only || strcmp(t->layers[0].role, "rw")) {
+		if (!strcmp(t->layers[0].role, "next"))
+			return msg_fail(EXIT_REFUSED,
+					"%s: another layer is attached already; dmchain recover %s",
+					s->name, s->name);
+		return msg_fail(EXIT_REFUSED,
+				"%s: open read-only, there is nothing to freeze",
+				s->name);
+	}
+	if (t->nr >= DM_CHAIN_MAX_LAYERS)
+		return msg_fail(EXIT_FAILED,
+				"%s: has %u layers already, more can't be; merge some first",
+				s->name, t->nr);
+	return 0;
+}
+
+/* The cycle would not even need a second disk: each write would cause another. */
+static int check_place(const struct snapshot *s)
+{
+	char *folder = strdup(s->path), *slash = folder ? strrchr(folder, '/') :
+							  NULL;
+	bool on = false;
+
+	if (slash) {
+		slash[slash == folder] = 0;
+		on = path_stands_on(access(s->path, F_OK) ? folder : s->path,
+				    s->disk);
+	}
+	free(folder);
+	if (!on)
+		return 0;
+	return msg_fail(EXIT_REFUSED,
+			"%s: lies on the disk %s itself; choose a place that doesn't",
+			s->path, s->name);
+}
+
+static int look(struct snapshot *s)
+{
+	int ret = disk_find(s->name, &s->disk);
+
+	if (!ret)
+		ret = dm_table_read(s->name, &s->old, NULL);
+	if (!ret)
+		ret = check_table(s);
+	if (!ret)
+		ret = control_layers(s->ctl, s->disk, &s->layers, &s->nr);
+	if (ret)
+		return ret;
+	if (!s->nr)
+		return msg_fail(EXIT_FAILED, "%s: has no layers", s->name);
+	s->top_path = disk_layer_path(s->old.layers[0].dev);
+	if (!s->top_path)
+		return msg_fail(EXIT_FAILED, "%s: out of memory", s->name);
+	return check_place(s);
+}
+
+/* The new top. */
+
+static bool raw_top(const struct snapshot *s)
+{
+	return s->layers[0].format == DM_CHAIN_FORMAT_RAW;
+}
+
+static uint32_t block_shift(const struct snapshot *s)
+{
+	uint32_t shift = DM_CHAIN_MIN_BLOCK_SHIFT;
+
+	while (!raw_top(s) && 1U << shift < s->layers[0].block_size)
+		shift++;
+	return shift;
+}
+
+/*
+ * What the link says of the old top. Its content id is the one that it will get
+ * with its seal, so that the new layer fits no other life of it. A raw layer's
+ * fingerprint is taken by the kernel, at the switch.
+ */
+static void set_link(const struct snapshot *s, struct chain_header *h)
+{
+	struct chain_link *link = &h->parent;
+
+	memset(link, 0, sizeof(*link));
+	link->format = s->layers[0].format;
+	link->size = s->layers[0].size;
+	if (h->limit > link->size)
+		h->limit = link->size;
+	if (raw_top(s))
+		return;
+	memcpy(link->uuid.b, s->layers[0].uuid, sizeof(link->uuid.b));
+	id_random(&link->cid);
+}
+
+static bool is_plain(const char *path)
+{
+	struct stat st;
+
+	return lstat(path, &st) ? errno == ENOENT : S_ISREG(st.st_mode);
+}
+
+/* Two files in one folder stay a pair when the folder is moved. */
+static int set_parent_path(const struct snapshot *s, struct chain_header *h)
+{
+	size_t own = strrchr(s->path, '/') - s->path + 1;
+	const char *top = s->top_path, *slash = strrchr(top, '/');
+
+	if (!slash || (size_t)(slash - top) + 1 != own ||
+	    strncmp(s->path, top, own) || !is_plain(s->path) || !is_plain(top) ||
+	    strlen(top + own) >= sizeof(h->parent_path))
+		return hint_make(h->parent_path, s->path, top);
+	memset(h->parent_path, 0, sizeof(h->parent_path));
+	memcpy(h->parent_path, top + own, strlen(top + own));
+	return 0;
+}
+
+/* The kernel copies the child's path into the seal of the old top. */
+static int set_paths(const struct snapshot *s, struct chain_header *h)
+{
+	int ret = set_parent_path(s, h);
+
+	return ret ? ret : hint_make(h->child_path, s->path, s->path);
+}
+
+static int set_header(struct snapshot *s)
+{
+	uint64_t size = s->old.sectors * 512, bytes = device_bytes(s->path);
+	uint32_t shift = block_shift(s);
+	uint64_t max = bytes ? chain_max_size_for(bytes, shift) :
+			       chain_default_max_size(size);
+	struct chain_header *h = &s->hdr;
+
+	/* Too small a device is told of when it is opened, with the figures. */
+	if (chain_header_init(h, size, max < size ? size : max, shift))
+		return msg_fail(EXIT_FAILED, "%s: no layer can have its size",
+				s->name);
+	h->limit = size;
+	id_random(&h->uuid);
+	id_random(&h->cid);
+	while (getrandom(&h->map_seed, sizeof(h->map_seed), 0) !=
+	       sizeof(h->map_seed))
+		;
+	set_link(s, h);
+	return set_paths(s, h);
+}
+
+static json_object *note(const struct snapshot *s)
+{
+	json_object *o = note_new("snapshot");
+	char id[37];
+
+	if (!s->existing) {
+		json_object_object_add(o, "made", json_text(s->path));
+		json_object_object_add(o, "bytes", json_object_new_uint64(
+			chain_layer_bytes(&s->hdr)));
+		json_object_object_add(o, "uuid", json_text(
+			id_text(&s->hdr.uuid, id)));
+	}
+	return o;
+}
+
+/* Before the note: what it tells of was not there, and is ours to remove. */
+static int check_absent(const struct snapshot *s)
+{
+	struct stat st;
+
+	if (lstat(s->path, &st) || device_bytes(s->path))
+		return 0;
+	return msg_fail(EXIT_FAILED,
+			"%s: exists already; choose another name, or say --existing if create made it for this",
+			s->path);
+}
+
+static int make_new(struct snapshot *s, struct disk_lock *l)
+{
+	int ret = check_absent(s);
+
+	if (!ret)
+		ret = set_header(s);
+	if (!ret)
+		ret = disk_lock_note(l, note(s));
+	if (!ret)
+		ret = image_make(&s->img, s->path, &s->hdr);
+	if (ret)
+		return ret;
+	s->made = true;
+	return image_make_commit(&s->img);
+}
+
+/* --existing */
+
+static int unfit(const struct snapshot *s, const char *why)
+{
+	return msg_fail(EXIT_IMAGE, "%s: can't become the top of %s, %s",
+			s->path, s->name, why);
+}
+
+/* A raw layer has no id: its child must lead to it. */
+static bool leads_to_top(const struct snapshot *s)
+{
+	char *path = hint_resolve(s->img.path, s->img.hdr.parent_path);
+	char *holder = NULL;
+	bool leads;
+
+	leads = path && !disk_holding_path(path, true, &holder) && holder &&
+		!strcmp(holder, s->name);
+	free(holder);
+	free(path);
+	return leads;
+}
+
+static int check_link(const struct snapshot *s)
+{
+	const struct chain_link *link = &s->img.hdr.parent;
+
+	if (link->format != s->layers[0].format)
+		return unfit(s, "its header names a parent of another format, or none");
+	if (raw_top(s) ? !leads_to_top(s) :
+	    memcmp(link->uuid.b, s->layers[0].uuid, sizeof(link->uuid.b)))
+		return unfit(s, "it was made on another parent");
+	return 0;
+}
+
+static int check_empty(struct snapshot *s)
+{
+	const struct chain_header *h = &s->img.hdr;
+	struct imgmap m;
+	bool empty;
+	int ret = imgmap_load(&m, &s->img);
+
+	if (ret)
+		return ret;
+	empty = !m.damaged && !m.damaged_presence &&
+		imgmap_count(&m, h, DM_CHAIN_ABSENT) >= h->size;
+	imgmap_free(&m);
+	return empty ? 0 : unfit(s, "it holds data already, or its map is damaged");
+}
+
+static int check_new(const struct snapshot *s)
+{
+	const struct chain_header *h = &s->img.hdr;
+	unsigned int i;
+
+	for (i = 0; i < s->nr; i++)
+		if (!memcmp(h->uuid.b, s->layers[i].uuid, sizeof(h->uuid.b)))
+			return unfit(s, "a layer with its UUID is in the chain; dmchain new-id gives a copy one of its own");
+	if (h->size < s->old.sectors * 512)
+		return unfit(s, "it is smaller");
+	return 0;
+}
+
+static int take_existing(struct snapshot *s)
+{
+	struct chain_header *h = &s->img.hdr;
+	int ret = image_open(&s->img, s->path, DM_CHAIN_FORMAT_CHAIN,
+			     IMAGE_WRITE);
+
+	if (ret)
+		return ret;
+	ret = image_check_in_use(&s->img, "snapshot", false);
+	if (!ret)
+		ret = check_new(s);
+	if (!ret)
+		ret = check_link(s);
+	if (!ret)
+		ret = check_empty(s);
+	if (ret)
+		return ret;
+	set_link(s, h);
+	ret = set_paths(s, h);
+	return ret ? ret : image_write_header(&s->img);
+}
+
+/* Attach, switch, detach. */
+
+static int attach_next(struct snapshot *s)
+{
+	struct table t = s->old;
+	int ret = attach_image(&s->at, &s->img, true);
+
+	if (ret)
+		return ret;
+	t.nr++;
+	t.layers = calloc(t.nr, sizeof(*t.layers));
+	if (!t.layers)
+		return msg_fail(EXIT_FAILED, "%s: out of memory", s->name);
+	t.layers[0] = (struct table_layer){
+		.dev = s->at.dev, .format = DM_CHAIN_FORMAT_CHAIN, .role = "next",
+	};
+	memcpy(t.layers + 1, s->old.layers, s->old.nr * sizeof(*t.layers));
+	ret = dm_reload_resume(s->name, &t);
+	free(t.layers);
+	return ret;
+}
+
+/* A switch that failed late has happened nevertheless. */
+static bool switched(const struct snapshot *s)
+{
+	struct table t;
+	bool yes;
+
+	if (dm_table_read(s->name, &t, NULL))
+		return true;
+	yes = t.layers[0].dev == s->at.dev && strcmp(t.layers[0].role, "next");
+	dm_table_free(&t);
+	return yes;
+}
+
+static int detach_next(struct snapshot *s)
+{
+	struct table t;
+	bool attached;
+
+	if (dm_table_read(s->name, &t, NULL))
+		return -EXIT_FAILED;
+	attached = !strcmp(t.layers[0].role, "next");
+	dm_table_free(&t);
+	return attached ? dm_reload_resume(s->name, &s->old) : 0;
+}
+
+/* A device was let go for dm to have it. */
+static void unmake(struct snapshot *s)
+{
+	if (s->img.is_bdev && s->img.fd < 0) {
+		image_close(&s->img);
+		if (image_open(&s->img, s->path, DM_CHAIN_FORMAT_CHAIN,
+			       IMAGE_WRITE | IMAGE_ANY_MARK))
+			return;
+	}
+	image_make_undo(&s->img);
+}
+
+static void undo(struct snapshot *s, struct disk_lock *l)
+{
+	/* What can't be undone now is left to recover: the note stays. */
+	if (s->at.dev && detach_next(s))
+		return;
+	attach_drop(&s->at);
+	if (s->made)
+		unmake(s);
+	disk_lock_note(l, NULL);
+}
+
+/* The old top is still open for writing, though nobody does any more. */
+static void reopen_old_top(struct snapshot *s, struct disk_lock *l)
+{
+	struct table t;
+	int ret = dm_table_read(s->name, &t, NULL);
+
+	if (!ret) {
+		ret = dm_reload_resume(s->name, &t);
+		dm_table_free(&t);
+	}
+	if (!ret)
+		disk_lock_note(l, NULL);
+	else
+		msg_warn("%s: the snapshot is made, but %s is still open for writing; dmchain recover %s",
+			 s->name, s->top_path, s->name);
+}
+
+static int change(struct snapshot *s, struct disk_lock *l)
+{
+	int ret = s->existing ? disk_lock_note(l, note(s)) : 0;
+
+	if (!ret)
+		ret = s->existing ? take_existing(s) : make_new(s, l);
+	if (!ret)
+		ret = attach_next(s);
+	if (!ret)
+		ret = control_snapshot(s->ctl, s->disk, &s->pause_ns);
+	if (!ret) {
+		attach_drop(&s->at);
+		reopen_old_top(s, l);
+		return 0;
+	}
+	if (s->at.dev && switched(s))
+		disk_lock_note(l, NULL);
+	else
+		undo(s, l);
+	return ret;
+}
+
+static void report(const struct snapshot *s)
+{
+	json_object *o;
+	char id[37];
+
+	if (!opt_json) {
+		printf("%s: %s is the top now, %s is frozen (paused for %.3f ms)\n",
+		       s->name, s->path, s->top_path, s->pause_ns / 1e6);
+		return;
+	}
+	o = json_object_new_object();
+	json_object_object_add(o, "name", json_text(s->name));
+	json_object_object_add(o, "path", json_text(s->path));
+	json_object_object_add(o, "uuid",
+			       json_text(id_text(&s->img.hdr.uuid, id)));
+	json_object_object_add(o, "frozen", json_text(s->top_path));
+	json_object_object_add(o, "pause-ns",
+			       json_object_new_uint64(s->pause_ns));
+	show_json(o);
+}
+
+static int snapshot_locked(struct snapshot *s, struct disk_lock *l)
+{
+	int ret = disk_recover_locked(l, false, NULL);
+
+	if (ret)
+		return ret;
+	s->ctl = control_open();
+	if (s->ctl < 0)
+		return s->ctl;
+	ret = look(s);
+	/* For both reloads and what comes between; gone with the descriptor. */
+	control_expedite(s->ctl, true);
+	if (!ret)
+		ret = change(s, l);
+	close(s->ctl);
+	if (!ret)
+		report(s);
+	image_close(&s->img);
+	dm_table_free(&s->old);
+	free(s->layers);
+	free(s->top_path);
+	return ret;
+}
+
+static int snapshot(char *name, const char *path, bool existing)
+{
+	struct snapshot s = { .name = name, .existing = existing };
+	struct disk_lock l;
+	dev_t dev;
+	int ret = disk_find(name, &dev);
+
+	if (ret)
+		return ret;
+	s.img.fd = s.at.fd = -1;
+	s.path = path_absolute(path);
+	if (!s.path)
+		return msg_fail_errno(EXIT_FAILED, errno, "%s: no such place",
+				      path);
+	ret = disk_lock(name, &l);
+	if (!ret) {
+		ret = snapshot_locked(&s, &l);
+		disk_unlock(&l);
+	}
+	free(s.path);
+	return ret;
+}
+
+int cmd_snapshot(int argc, char **argv)
+{
+	bool existing = false;
+	const struct arg_opt opts[] = {
+		{ "existing", NULL, &existing },
+		{ NULL, NULL, NULL },
+	};
+	int ret = args_parse(&argc, &argv, opts, 1, 1);
+	char *sep;
+
+	if (ret)
+		return ret;
+	sep = strchr(argv[0], '=');
+	if (!sep || sep == argv[0] || !sep[1])
+		return msg_fail(EXIT_USAGE,
+				"%s: say NAME=PATH, the disk and its new top",
+				argv[0]);
+	*sep = 0;
+	return snapshot(argv[0], sep + 1, existing);
+}

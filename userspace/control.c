@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * /dev/dm-chain: the calls of <linux/dm-chain.h>.
+ */
+#include "online.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#define CONTROL_PATH "/dev/" DM_CHAIN_CONTROL
+#define NODE_TRIES 200		/* of 10 ms: devtmpfs is faster, udev may not be */
+#define MAP_BATCH 4096
+
+static int hello(int fd)
+{
+	struct dm_chain_version v = { 0 };
+	struct chain_id host;
+
+	host_id(&host);
+	memcpy(v.host, host.b, sizeof(v.host));
+	if (ioctl(fd, DM_CHAIN_IOC_VERSION, &v) && errno == EBUSY) {
+		/* It has another id since before the chains were opened. */
+		memset(&v, 0, sizeof(v));
+		if (ioctl(fd, DM_CHAIN_IOC_VERSION, &v))
+			return -errno;
+	} else if (!v.abi) {
+		return -errno;
+	}
+	return v.abi;
+}
+
+static int open_node(void)
+{
+	unsigned int i;
+	int fd;
+
+	for (i = 0; i < NODE_TRIES; i++) {
+		fd = open(CONTROL_PATH, O_RDWR | O_CLOEXEC);
+		if (fd >= 0 || errno != ENOENT)
+			break;
+		usleep(10000);
+	}
+	return fd < 0 ? -errno : fd;
+}
+
+int control_open(void)
+{
+	int ret = module_load();
+	int fd, abi;
+
+	if (ret)
+		return ret;
+	fd = open_node();
+	if (fd < 0)
+		return msg_fail_errno(EXIT_FAILED, -fd, CONTROL_PATH
+				      ": cannot be opened");
+	abi = hello(fd);
+	if (abi == DM_CHAIN_ABI)
+		return fd;
+	close(fd);
+	if (abi < 0)
+		return msg_fail_errno(EXIT_FAILED, -abi, CONTROL_PATH
+				      ": does not answer");
+	return msg_fail(EXIT_FAILED, CONTROL_PATH
+			": the module speaks version %d, dmchain version %d; install both from one release",
+			abi, DM_CHAIN_ABI);
+}
+
+int control_instance(int ctl, struct chain_id *id)
+{
+	struct dm_chain_version v = { 0 };
+
+	if (ioctl(ctl, DM_CHAIN_IOC_VERSION, &v))
+		return -EXIT_FAILED;
+	memcpy(id->b, v.instance, sizeof(id->b));
+	return 0;
+}
+
+/* One line of an ioctl that went wrong; what the errno means is the caller's. */
+static int call_failed(dev_t disk, const char *what, int err)
+{
+	return msg_fail_errno(err == EBUSY || err == EROFS ? EXIT_REFUSED :
+							     EXIT_FAILED,
+			      err, "device %u:%u: %s", major(disk), minor(disk),
+			      what);
+}
+
+int control_layers(int ctl, dev_t disk, struct dm_chain_layer **layers,
+		   unsigned int *nr)
+{
+	struct dm_chain_layers q;
+	struct dm_chain_layer *l = NULL, *more;
+	unsigned int room = 16;
+
+	for (;;) {
+		more = realloc(l, room * sizeof(*l));
+		if (!more) {
+			free(l);
+			return msg_fail(EXIT_FAILED, "out of memory");
+		}
+		l = more;
+		memset(l, 0, room * sizeof(*l));
+		q = (struct dm_chain_layers){
+			.major = major(disk), .minor = minor(disk), .nr = room,
+			.layer_size = sizeof(*l), .layers = (uintptr_t)l,
+		};
+		if (ioctl(ctl, DM_CHAIN_IOC_LAYERS, &q)) {
+			int err = errno;
+
+			free(l);
+			return call_failed(disk, "its layers cannot be asked for",
+					   err);
+		}
+		if (q.nr <= room)
+			break;
+		room = q.nr;
+	}
+	*layers = l;
+	*nr = q.nr;
+	return 0;
+}
+
+static uint64_t disk_bytes(dev_t disk)
+{
+	char text[32];
+
+	if (!sysfs_text(disk, "size", text, sizeof(text)))
+		return 0;
+	return strtoull(text, NULL, 10) * 512;
+}
+
+int control_map(int ctl, dev_t disk,
+		int (*cb)(const struct dm_chain_extent *e, void *arg), void *arg)
+{
+	struct dm_chain_extent *e = calloc(MAP_BATCH, sizeof(*e));
+	uint64_t start = 0, size = disk_bytes(disk);
+	unsigned int i;
+	int ret = 0;
+
+	if (!e)
+		return msg_fail(EXIT_FAILED, "out of memory");
+	while (!ret && start < size) {
+		struct dm_chain_map q = {
+			.major = major(disk), .minor = minor(disk),
+			.start = start, .extents = (uintptr_t)e, .nr = MAP_BATCH,
+		};
+
+		if (ioctl(ctl, DM_CHAIN_IOC_MAP, &q)) {
+			ret = call_failed(disk, "its map cannot be asked for",
+					  errno);
+			break;
+		}
+		if (q.start <= start)
+			break;
+		for (i = 0; !ret && i < q.nr; i++)
+			ret = cb(&e[i], arg);
+		start = q.start;
+	}
+	free(e);
+	return ret;
+}
+
+/* What the errnos of DM_CHAIN_IOC_SWITCH mean for the user. */
+static int switch_failed(dev_t disk, int err)
+{
+	unsigned int ma = major(disk), mi = minor(disk);
+
+	switch (err) {
+	case EBUSY:
+		return msg_fail(EXIT_REFUSED, "device %u:%u: cannot switch, it is suspended or another table is loaded; dmchain recover",
+				ma, mi);
+	case EROFS:
+		return msg_fail(EXIT_REFUSED, "device %u:%u: cannot switch, it is read-only",
+				ma, mi);
+	case ESTALE:
+		return msg_fail(EXIT_IMAGE, "device %u:%u: cannot switch, the new layer was not made for this top",
+				ma, mi);
+	case EIO:
+		return msg_fail(EXIT_FAILED, "device %u:%u: the old top could not be made durable, it refuses writes now; close the disk and open it at its old top",
+				ma, mi);
+	default:
+		return call_failed(disk, "cannot switch", err);
+	}
+}
+
+int control_snapshot(int ctl, dev_t disk, uint64_t *pause_ns)
+{
+	struct dm_chain_switch_disk d = {
+		.major = major(disk), .minor = minor(disk),
+	};
+	struct dm_chain_switch q = {
+		.op = DM_CHAIN_SWITCH_SNAPSHOT, .nr_disks = 1,
+		.disks = (uintptr_t)&d,
+	};
+
+	if (ioctl(ctl, DM_CHAIN_IOC_SWITCH, &q))
+		return switch_failed(disk, d.error ? -d.error : errno);
+	*pause_ns = d.pause_ns;
+	return 0;
+}
+
+int control_resize(int ctl, dev_t disk, uint64_t size)
+{
+	struct dm_chain_resize q = {
+		.major = major(disk), .minor = minor(disk), .size = size,
+	};
+
+	if (!ioctl(ctl, DM_CHAIN_IOC_RESIZE, &q))
+		return 0;
+	return call_failed(disk, "cannot be resized", errno);
+}
+
+int control_expedite(int ctl, bool on)
+{
+	struct dm_chain_expedite q = { .on = on };
+
+	/* It makes pauses short and nothing else: no reason to give up. */
+	if (ioctl(ctl, DM_CHAIN_IOC_EXPEDITE, &q))
+		return -EXIT_FAILED;
+	return 0;
+}

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What a killed controller left: finish it or undo it. Running it again, or
+ * being killed in it, does no harm.
+ */
+#include "online.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/**
+ * struct recovery - of one disk
+ * @note: what the dead controller was doing, or NULL
+ * @ask: the user asked for it
+ * @done: texts of what was done, or NULL
+ */
+struct recovery {
+	const char *name;
+	json_object *note;
+	bool ask;
+	json_object *done;
+};
+
+static void say(struct recovery *r, const char *text)
+{
+	if (r->done)
+		json_object_array_add(r->done, json_text(text));
+}
+
+static const char *note_text(const struct recovery *r, const char *key)
+{
+	json_object *o;
+
+	if (!r->note || !json_object_object_get_ex(r->note, key, &o))
+		return NULL;
+	return json_object_get_string(o);
+}
+
+static bool was(const struct recovery *r, const char *command)
+{
+	const char *text = note_text(r, "command");
+
+	return text && !strcmp(text, command);
+}
+
+/* The top may have grown already, and only the table lags behind. */
+static int longer(struct recovery *r, dev_t disk, struct table *t, bool *change)
+{
+	struct dm_chain_layer *layers = NULL;
+	unsigned int nr;
+	int ret, ctl = control_open();
+
+	if (ctl < 0)
+		return ctl;
+	ret = control_layers(ctl, disk, &layers, &nr);
+	close(ctl);
+	if (ret)
+		return ret;
+	if (nr && layers[0].format == DM_CHAIN_FORMAT_CHAIN &&
+	    layers[0].size / 512 > t->sectors) {
+		t->sectors = layers[0].size / 512;
+		*change = true;
+		say(r, "table given the size that the top has");
+	}
+	free(layers);
+	return 0;
+}
+
+/* Layers that were attached and never became part of the disk. */
+static bool drop_next(struct table *t)
+{
+	unsigned int i, kept = 0;
+
+	for (i = 0; i < t->nr; i++)
+		if (strcmp(t->layers[i].role, "next"))
+			t->layers[kept++] = t->layers[i];
+	i = t->nr;
+	t->nr = kept;
+	return kept < i;
+}
+
+static int recover_table(struct recovery *r, dev_t disk)
+{
+	struct table t;
+	/* After the switch the old top is still open for writing. */
+	bool change = was(r, "snapshot");
+	int ret = dm_table_read(r->name, &t, NULL);
+
+	if (ret)
+		return ret;
+	if (drop_next(&t)) {
+		change = true;
+		say(r, "prepared layer detached");
+	}
+	if (r->ask || was(r, "resize"))
+		ret = longer(r, disk, &t, &change);
+	if (!ret && change)
+		ret = dm_reload_resume(r->name, &t);
+	dm_table_free(&t);
+	return ret;
+}
+
+static int recover_device(struct recovery *r)
+{
+	struct dm_state s;
+	int ret = 0;
+
+	if (!module_present() || dm_state(r->name, &s) || !s.ours)
+		return 0;
+	if (!s.live) {
+		say(r, "device without a table removed");
+		return dm_remove(r->name);
+	}
+	if (s.inactive) {
+		say(r, "table that was loaded and not used dropped");
+		ret = dm_clear(r->name);
+	}
+	if (!ret && s.suspended) {
+		say(r, "resumed");
+		ret = dm_resume(r->name);
+	}
+	return ret ? ret : recover_table(r, s.dev);
+}
+
+/*
+ * The layer was prepared for a seal under the content id in its link. Only if
+ * its parent has another one, that seal has never been made.
+ */
+static bool never_used(const struct image *img)
+{
+	const struct chain_link *link = &img->hdr.parent;
+	struct image parent;
+	char *path;
+	bool unused;
+
+	if (link->format == DM_CHAIN_FORMAT_RAW)
+		return chain_id_is_null(&link->cid);
+	path = hint_resolve(img->path, img->hdr.parent_path);
+	if (!path || image_open(&parent, path, DM_CHAIN_FORMAT_CHAIN,
+				IMAGE_ANY_MARK)) {
+		free(path);
+		return false;
+	}
+	unused = chain_id_equal(&parent.hdr.uuid, &link->uuid) &&
+		 !chain_id_equal(&parent.hdr.cid, &link->cid);
+	image_close(&parent);
+	free(path);
+	return unused;
+}
+
+static bool is_made(const struct image *img, const char *uuid)
+{
+	struct chain_id id;
+
+	return !img->is_bdev && id_parse(uuid, &id) &&
+	       chain_id_equal(&id, &img->hdr.uuid) && never_used(img);
+}
+
+static bool zeroes_at(int fd, off_t offset)
+{
+	char buf[DM_CHAIN_HEADER_BYTES];
+	ssize_t i, n = pread(fd, buf, sizeof(buf), offset);
+
+	for (i = 0; i < n; i++)
+		if (buf[i])
+			return false;
+	return n >= 0;
+}
+
+/* Made and sized, and no header in it yet. */
+static bool half_made(const struct recovery *r, const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	json_object *o = NULL;
+	struct stat st;
+	bool yes;
+
+	if (fd < 0)
+		return false;
+	json_object_object_get_ex(r->note, "bytes", &o);
+	yes = !fstat(fd, &st) && S_ISREG(st.st_mode) &&
+	      (!st.st_size || st.st_size == json_object_get_int64(o)) &&
+	      zeroes_at(fd, DM_CHAIN_SLOT0_OFFSET) &&
+	      zeroes_at(fd, DM_CHAIN_SLOT1_OFFSET);
+	close(fd);
+	return yes;
+}
+
+/* The file that a snapshot made and did not come to use. */
+static void recover_file(struct recovery *r)
+{
+	const char *path = note_text(r, "made"), *uuid = note_text(r, "uuid");
+	struct image img;
+	char *holder = NULL;
+
+	if (!path || !uuid || access(path, F_OK) ||
+	    disk_holding_path(path, false, &holder))
+		return;
+	if (holder) {
+		free(holder);
+		return;
+	}
+	if (half_made(r, path)) {
+		if (!unlink(path))
+			say(r, "half-made layer removed");
+		return;
+	}
+	if (image_open(&img, path, DM_CHAIN_FORMAT_CHAIN,
+		       IMAGE_WRITE | IMAGE_ANY_MARK))
+		return;
+	if (is_made(&img, uuid) && !unlink(path))
+		say(r, "prepared layer removed");
+	image_close(&img);
+}
+
+int disk_recover_locked(struct disk_lock *l, bool ask, json_object *done)
+{
+	struct recovery r = {
+		.name = l->name,
+		.note = disk_lock_left(l),
+		.ask = ask,
+		.done = done,
+	};
+	int ret = 0;
+
+	if (r.note || ask)
+		ret = recover_device(&r);
+	if (!ret && r.note) {
+		recover_file(&r);
+		ret = disk_lock_note(l, NULL);
+	}
+	json_object_put(r.note);
+	return ret;
+}
+
+int disk_recover(const char *name)
+{
+	struct disk_lock l;
+	int ret = disk_lock(name, &l);
+
+	if (ret)
+		return ret;
+	ret = disk_recover_locked(&l, true, NULL);
+	disk_unlock(&l);
+	return ret;
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Open disks and where their layers live.
+ */
+#include "online.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <linux/major.h>
+
+#define STACK_MAX 32	/* devices on devices: deeper is a loop in sysfs */
+
+int disk_find(const char *name, dev_t *dev)
+{
+	if (!dm_disk(name, dev, NULL))
+		return 0;
+	return msg_fail(EXIT_FAILED, "%s: no such disk; dmchain list shows those there are",
+			name);
+}
+
+/* What a device is for the identity of a layer: the file behind it, if any. */
+static void true_identity(dev_t *dev, ino_t *ino)
+{
+	char path[PATH_MAX];
+	dev_t fdev;
+	ino_t fino;
+
+	if (!loop_backing(*dev, path, sizeof(path), &fdev, &fino))
+		return;
+	*dev = fdev;
+	*ino = fino;
+}
+
+struct holding {
+	dev_t dev;
+	ino_t ino;
+	bool writable_only;
+	char *name;
+};
+
+static bool is_layer(const struct table *t, const struct holding *h)
+{
+	unsigned int i;
+
+	for (i = 0; i < t->nr; i++) {
+		dev_t dev = t->layers[i].dev;
+		ino_t ino = 0;
+
+		if (h->writable_only && !strcmp(t->layers[i].role, "ro"))
+			continue;
+		true_identity(&dev, &ino);
+		if (dev == h->dev && ino == h->ino)
+			return true;
+	}
+	return false;
+}
+
+static int holding_cb(const char *name, dev_t dev, void *arg)
+{
+	struct holding *h = arg;
+	struct dm_state s;
+	struct table t;
+	bool is;
+
+	(void)dev;
+	/* One that is being made or taken down has no layers to speak of. */
+	if (dm_state(name, &s) || !s.live)
+		return 0;
+	if (dm_table_read(name, &t, NULL))
+		return -EXIT_FAILED;
+	is = is_layer(&t, h);
+	dm_table_free(&t);
+	if (!is)
+		return 0;
+	h->name = strdup(name);
+	return h->name ? 1 : msg_fail(EXIT_FAILED, "out of memory");
+}
+
+int disk_holding(const struct image *img, bool writable_only, char **name)
+{
+	struct holding h = {
+		.dev = img->dev, .ino = img->is_bdev ? 0 : img->ino,
+		.writable_only = writable_only,
+	};
+	int ret;
+
+	*name = NULL;
+	if (!module_present())
+		return 0;
+	if (img->is_bdev)
+		true_identity(&h.dev, &h.ino);
+	ret = dm_each(holding_cb, &h);
+	*name = h.name;
+	return ret < 0 ? ret : 0;
+}
+
+int disk_holding_path(const char *path, bool writable_only, char **name)
+{
+	struct image img = { .fd = -1 };
+	struct stat st;
+
+	*name = NULL;
+	/* What isn't there isn't held; who opens it will say so. */
+	if (stat(path, &st))
+		return 0;
+	img.is_bdev = S_ISBLK(st.st_mode);
+	img.dev = img.is_bdev ? st.st_rdev : st.st_dev;
+	img.ino = st.st_ino;
+	return disk_holding(&img, writable_only, name);
+}
+
+static char *node_text(dev_t dev)
+{
+	char text[512], *name, *out = NULL;
+
+	if (sysfs_text(dev, "dm/name", text, sizeof(text)))
+		return asprintf(&out, "/dev/mapper/%s", text) < 0 ? NULL : out;
+	name = sysfs_text(dev, "uevent", text, sizeof(text)) ?
+		strstr(text, "DEVNAME=") : NULL;
+	if (name) {
+		name += strlen("DEVNAME=");
+		name[strcspn(name, "\n")] = 0;
+		return asprintf(&out, "/dev/%s", name) < 0 ? NULL : out;
+	}
+	return asprintf(&out, "/dev/block/%u:%u", major(dev), minor(dev)) < 0 ?
+		NULL : out;
+}
+
+char *disk_device_path(dev_t dev)
+{
+	return node_text(dev);
+}
+
+char *disk_layer_path(dev_t dev)
+{
+	char path[PATH_MAX];
+
+	if (major(dev) == LOOP_MAJOR &&
+	    sysfs_text(dev, "loop/backing_file", path, sizeof(path)))
+		return strdup(path);
+	return node_text(dev);
+}
+
+/* The source of a mount, from the fields behind " - ". */
+static bool mount_source(const char *line, unsigned int id, char *source)
+{
+	const char *sep = strstr(line, " - ");
+	unsigned int n;
+
+	return sscanf(line, "%u", &n) == 1 && n == id && sep &&
+	       sscanf(sep, " - %*s %255s", source) == 1;
+}
+
+/* Some file systems (btrfs) have numbers of their own: ask for the mount's. */
+static bool mount_device(const char *path, dev_t *dev)
+{
+	struct statx sx;
+	char source[256], *line = NULL;
+	size_t room = 0;
+	bool found = false;
+	struct stat st;
+	FILE *f;
+
+	if (statx(AT_FDCWD, path, 0, STATX_MNT_ID, &sx) ||
+	    !(sx.stx_mask & STATX_MNT_ID))
+		return false;
+	f = fopen("/proc/self/mountinfo", "re");
+	while (f && !found && getline(&line, &room, f) > 0)
+		found = mount_source(line, sx.stx_mnt_id, source);
+	free(line);
+	if (f)
+		fclose(f);
+	if (!found || stat(source, &st) || !S_ISBLK(st.st_mode))
+		return false;
+	*dev = st.st_rdev;
+	return true;
+}
+
+static bool stands_on(dev_t dev, dev_t disk, unsigned int depth);
+
+static bool file_stands_on(const char *path, dev_t disk, unsigned int depth)
+{
+	struct stat st;
+	dev_t dev;
+
+	if (stat(path, &st))
+		return false;
+	dev = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
+	if (!major(dev) && !mount_device(path, &dev))
+		return false;
+	return stands_on(dev, disk, depth + 1);
+}
+
+static bool slaves_stand_on(dev_t dev, dev_t disk, unsigned int depth)
+{
+	char path[400], text[32];
+	unsigned int ma, mi;
+	struct dirent *d;
+	bool yes = false;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/slaves", major(dev),
+		 minor(dev));
+	dir = opendir(path);
+	while (dir && !yes && (d = readdir(dir))) {
+		if (d->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "slaves/%s/dev", d->d_name);
+		yes = sysfs_text(dev, path, text, sizeof(text)) &&
+		      sscanf(text, "%u:%u", &ma, &mi) == 2 &&
+		      stands_on(makedev(ma, mi), disk, depth + 1);
+	}
+	if (dir)
+		closedir(dir);
+	return yes;
+}
+
+static bool stands_on(dev_t dev, dev_t disk, unsigned int depth)
+{
+	char text[PATH_MAX];
+	unsigned int ma, mi;
+
+	if (dev == disk)
+		return true;
+	if (depth > STACK_MAX)
+		return false;
+	if (sysfs_text(dev, "partition", text, sizeof(text)))
+		return sysfs_text(dev, "../dev", text, sizeof(text)) &&
+		       sscanf(text, "%u:%u", &ma, &mi) == 2 &&
+		       stands_on(makedev(ma, mi), disk, depth + 1);
+	if (major(dev) == LOOP_MAJOR &&
+	    sysfs_text(dev, "loop/backing_file", text, sizeof(text)))
+		return file_stands_on(text, disk, depth);
+	return slaves_stand_on(dev, disk, depth);
+}
+
+bool path_stands_on(const char *path, dev_t disk)
+{
+	return file_stands_on(path, disk, 0);
+}

@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Image files on loop devices, and the markers that keep udev's hands off the
+ * devices of layers.
+ *
+ * Every loop made here goes with its last user (autoclear), so a controller
+ * that is killed leaves none. One inode has one loop device: the kernel tells
+ * raw layers apart by their devices.
+ */
+#include "online.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <linux/fs.h>
+#include <linux/loop.h>
+#include <linux/major.h>
+
+#define MARKER_DIR	RUN_DIR "/layers"
+#define LOOPS_LOCK	RUN_DIR "/loops.lock"
+#define CONFIGURE_TRIES	64	/* somebody else may take the free one first */
+#define NODE_LOCK_TRIES	250	/* of 20 ms, while udev looks at the new node */
+#define GONE_TRIES	100	/* of 20 ms */
+
+bool sysfs_text(dev_t dev, const char *file, char *buf, size_t len)
+{
+	char path[128];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s", major(dev),
+		 minor(dev), file);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, buf, len - 1);
+	close(fd);
+	if (n <= 0)
+		return false;
+	buf[n] = 0;
+	/* The rest of a path may well have newlines. */
+	if (buf[n - 1] == '\n')
+		buf[n - 1] = 0;
+	return true;
+}
+
+static int loops_lock(void)
+{
+	int fd, ret = run_dir("layers");
+
+	if (ret)
+		return ret;
+	fd = open(LOOPS_LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return msg_fail_errno(EXIT_FAILED, errno, LOOPS_LOCK
+				      ": cannot be opened");
+	while (flock(fd, LOCK_EX))
+		if (errno != EINTR) {
+			ret = msg_fail_errno(EXIT_FAILED, errno, LOOPS_LOCK
+					     ": cannot be locked");
+			close(fd);
+			return ret;
+		}
+	return fd;
+}
+
+/*
+ * Markers. The one who sets a marker keeps it locked (shared) while its device
+ * may not be in a table yet: till then nobody may clean it away. Exit and
+ * SIGKILL drop the lock, too.
+ */
+static int *marker_fds;
+static unsigned int nr_marker_fds;
+
+static int marker_keep(int fd)
+{
+	int *more = realloc(marker_fds, (nr_marker_fds + 1) * sizeof(*more));
+
+	if (!more)
+		return -ENOMEM;
+	marker_fds = more;
+	marker_fds[nr_marker_fds++] = fd;
+	return 0;
+}
+
+static void marker_path(dev_t dev, char *path, size_t len)
+{
+	snprintf(path, len, MARKER_DIR "/%u:%u", major(dev), minor(dev));
+}
+
+static int marker_set(dev_t dev)
+{
+	char path[64];
+	int fd;
+
+	marker_path(dev, path, sizeof(path));
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0)
+		return msg_fail_errno(EXIT_FAILED, errno, "%s: cannot be made",
+				      path);
+	if (!flock(fd, LOCK_SH | LOCK_NB) && !marker_keep(fd))
+		return 0;
+	close(fd);
+	return msg_fail(EXIT_FAILED, "%s: cannot be locked", path);
+}
+
+int layer_marker_set(dev_t dev)
+{
+	int lock = loops_lock(), ret;
+
+	if (lock < 0)
+		return lock;
+	ret = marker_set(dev);
+	close(lock);
+	return ret;
+}
+
+static bool device_held(dev_t dev)
+{
+	char path[64];
+	struct dirent *d;
+	bool held = false;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/holders", major(dev),
+		 minor(dev));
+	dir = opendir(path);
+	while (dir && !held && (d = readdir(dir)))
+		held = d->d_name[0] != '.';
+	if (dir)
+		closedir(dir);
+	return held;
+}
+
+/* Bound, and about to go: udev has it open and will see it change. */
+static bool loop_going(dev_t dev)
+{
+	char text[8];
+
+	return major(dev) == LOOP_MAJOR &&
+	       sysfs_text(dev, "loop/autoclear", text, sizeof(text)) &&
+	       text[0] == '1';
+}
+
+static void marker_clean(int dirfd, const char *name)
+{
+	unsigned int ma, mi;
+	dev_t dev;
+	int fd;
+
+	if (sscanf(name, "%u:%u", &ma, &mi) != 2)
+		return;
+	dev = makedev(ma, mi);
+	if (device_held(dev) || loop_going(dev))
+		return;
+	fd = openat(dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return;
+	if (!flock(fd, LOCK_EX | LOCK_NB))
+		unlinkat(dirfd, name, 0);
+	close(fd);
+}
+
+void layer_markers_clean(void)
+{
+	struct dirent *d;
+	int lock;
+	DIR *dir = opendir(MARKER_DIR);
+
+	while (nr_marker_fds)
+		close(marker_fds[--nr_marker_fds]);
+	free(marker_fds);
+	marker_fds = NULL;
+	if (!dir)
+		return;
+	lock = open(LOOPS_LOCK, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (lock >= 0 && !flock(lock, LOCK_EX))
+		while ((d = readdir(dir)))
+			marker_clean(dirfd(dir), d->d_name);
+	if (lock >= 0)
+		close(lock);
+	closedir(dir);
+}
+
+/* Loop devices. */
+
+static int node_path(dev_t dev, char *path, size_t len)
+{
+	char text[512];
+	char *name, *end;
+
+	if (!sysfs_text(dev, "uevent", text, sizeof(text)))
+		return -ENODEV;
+	name = strstr(text, "DEVNAME=");
+	if (!name)
+		return -ENODEV;
+	name += strlen("DEVNAME=");
+	end = strchr(name, '\n');
+	if (end)
+		*end = 0;
+	snprintf(path, len, "/dev/%s", name);
+	return 0;
+}
+
+static int loop_open(dev_t dev, int flags)
+{
+	char path[128];
+	int fd, err = node_path(dev, path, sizeof(path));
+
+	if (err)
+		return err;
+	fd = open(path, flags | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+bool loop_backing(dev_t dev, char *path, size_t len, dev_t *fdev, ino_t *ino)
+{
+	struct loop_info64 info;
+	int fd, err;
+
+	if (major(dev) != LOOP_MAJOR ||
+	    !sysfs_text(dev, "loop/backing_file", path, len))
+		return false;
+	fd = loop_open(dev, O_RDONLY);
+	if (fd < 0)
+		return false;
+	err = ioctl(fd, LOOP_GET_STATUS64, &info);
+	close(fd);
+	if (err)
+		return false;
+	*fdev = info.lo_device;
+	*ino = info.lo_inode;
+	return true;
+}
+
+static int grow_fd(int fd)
+{
+	return ioctl(fd, LOOP_SET_CAPACITY, 0) ? -errno : 0;
+}
+
+int loop_grow(dev_t dev)
+{
+	int fd = loop_open(dev, O_RDONLY), err = fd;
+
+	if (fd >= 0) {
+		err = grow_fd(fd);
+		close(fd);
+	}
+	if (!err)
+		return 0;
+	return msg_fail_errno(EXIT_FAILED, -err,
+			      "loop device %u:%u: does not take its file's new size",
+			      major(dev), minor(dev));
+}
+
+void loop_wait_gone(dev_t dev)
+{
+	unsigned int i;
+
+	for (i = 0; i < GONE_TRIES && loop_going(dev) && !device_held(dev); i++)
+		usleep(20000);
+}
+
+/* All of the image, from its start, with the access that is needed. */
+static bool loop_fits(int fd, const struct image *img, bool write)
+{
+	struct loop_info64 info;
+
+	return !ioctl(fd, LOOP_GET_STATUS64, &info) &&
+	       info.lo_device == img->dev && info.lo_inode == img->ino &&
+	       !info.lo_offset && !info.lo_sizelimit &&
+	       !(write && (info.lo_flags & LO_FLAGS_READ_ONLY));
+}
+
+/* An open descriptor of /dev/@name if it is the image's, or -1. */
+static int loop_try(const char *name, const struct image *img, bool write,
+		    dev_t *dev)
+{
+	char path[300];
+	struct stat st;
+	uint64_t bytes;
+	int fd;
+
+	/* The attribute is there only while a file is behind the loop. */
+	snprintf(path, sizeof(path), "/sys/block/%s/loop/backing_file", name);
+	if (strncmp(name, "loop", 4) || access(path, F_OK))
+		return -1;
+	snprintf(path, sizeof(path), "/dev/%s", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	if (fstat(fd, &st) || !loop_fits(fd, img, write)) {
+		close(fd);
+		return -1;
+	}
+	if (!ioctl(fd, BLKGETSIZE64, &bytes) && bytes < img->bytes / 512 * 512)
+		grow_fd(fd);
+	*dev = st.st_rdev;
+	return fd;
+}
+
+static int loop_find(const struct image *img, bool write, dev_t *dev)
+{
+	DIR *dir = opendir("/sys/block");
+	struct dirent *d;
+	int fd = -1;
+
+	while (dir && fd < 0 && (d = readdir(dir)))
+		fd = loop_try(d->d_name, img, write, dev);
+	if (dir)
+		closedir(dir);
+	return fd;
+}
+
+/*
+ * udev locks a node (shared) while it handles an event of it. With our lock on
+ * it the event of the node's birth, which knew no marker, can't meet the image.
+ */
+static void node_lock(int fd)
+{
+	unsigned int i;
+
+	for (i = 0; i < NODE_LOCK_TRIES && flock(fd, LOCK_EX | LOCK_NB); i++)
+		usleep(20000);
+}
+
+static int configure(int loop, int file, const struct image *img, bool write)
+{
+	struct loop_config c = {
+		.fd = file,
+		/* As the guest knows it, whatever the store's sectors are. */
+		.block_size = 512,
+		.info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO |
+				 (write ? 0 : LO_FLAGS_READ_ONLY),
+	};
+
+	strncpy((char *)c.info.lo_file_name, img->path, LO_NAME_SIZE - 1);
+	if (!ioctl(loop, LOOP_CONFIGURE, &c))
+		return 0;
+	if (errno != EINVAL)
+		return -errno;
+	c.block_size = 0;
+	c.info.lo_flags &= ~LO_FLAGS_DIRECT_IO;
+	return ioctl(loop, LOOP_CONFIGURE, &c) ? -errno : 0;
+}
+
+static int loop_bind(int ctl, int file, const struct image *img, bool write,
+		     dev_t *dev)
+{
+	int index = ioctl(ctl, LOOP_CTL_GET_FREE);
+	char path[64];
+	struct stat st;
+	int fd, err;
+
+	if (index < 0)
+		return -errno;
+	snprintf(path, sizeof(path), "/dev/loop%d", index);
+	fd = open(path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENXIO || errno == ENOENT ? -EBUSY : -errno;
+	node_lock(fd);
+	err = fstat(fd, &st) ? -errno : 0;
+	if (!err && marker_set(st.st_rdev))
+		err = -ECANCELED;
+	if (!err)
+		err = configure(fd, file, img, write);
+	flock(fd, LOCK_UN);
+	if (err) {
+		close(fd);
+		return err;
+	}
+	*dev = st.st_rdev;
+	return fd;
+}
+
+/* The image's own descriptor is for direct I/O and may be read-only. */
+static int reopen(const struct image *img, bool write)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", img->fd);
+	fd = open(path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static int loop_make(const struct image *img, bool write, dev_t *dev)
+{
+	int ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	int file, fd = -EBUSY;
+	unsigned int i;
+
+	if (ctl < 0)
+		return -errno;
+	file = reopen(img, write);
+	if (file < 0)
+		fd = file;
+	for (i = 0; i < CONFIGURE_TRIES && file >= 0 && fd == -EBUSY; i++)
+		fd = loop_bind(ctl, file, img, write, dev);
+	if (file >= 0)
+		close(file);
+	close(ctl);
+	return fd;
+}
+
+int loop_attach(const struct image *img, bool write, dev_t *dev)
+{
+	int lock = loops_lock(), fd;
+
+	if (lock < 0)
+		return lock;
+	fd = loop_find(img, write, dev);
+	if (fd >= 0 && marker_set(*dev)) {
+		close(fd);
+		fd = -ECANCELED;
+	} else if (fd < 0) {
+		fd = loop_make(img, write, dev);
+	}
+	close(lock);
+	if (fd >= 0)
+		return fd;
+	/* Cancelled: it has its line already. */
+	if (fd == -ECANCELED)
+		return -EXIT_FAILED;
+	return msg_fail_errno(fd == -EROFS || fd == -EACCES ? EXIT_REFUSED :
+							      EXIT_FAILED,
+			      -fd, "%s: no loop device for it", img->path);
+}

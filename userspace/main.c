@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * dmchain: the controller of dm-chain. Finds the command, takes the options
+ * that all commands have.
+ */
+#include "dmchain.h"
+
+#include <signal.h>
+#include <string.h>
+
+#ifndef DMCHAIN_VERSION
+#define DMCHAIN_VERSION "0.1"
+#endif
+
+bool opt_json;
+static bool opt_help;
+
+struct command {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *args;
+	const char *brief;
+	const char *details;
+};
+
+static const struct command commands[] = {
+	{ "create", cmd_create,
+	  "PATH --size SIZE [--backing PATH --backing-format raw|chain] [--block-size N] [--max-size N] [--force]",
+	  "make a layer: a sparse file, or on a block device",
+	  "  --size SIZE            virtual size; with --backing that of the parent if left out\n"
+	  "  --backing PATH         the layer below, which is sealed by this\n"
+	  "  --backing-format F     its format, never guessed\n"
+	  "  --block-size N         4K (default) to 1M\n"
+	  "  --max-size N           room for growing later (files: 16 times the size, at least\n"
+	  "                         1T; devices: what fits)\n"
+	  "  --force                the parent's in-use mark is known to be stale\n"
+	  "A block device loses its contents.\n" },
+	{ "open", cmd_open, "NAME PATH [--format chain|raw] [--read-only] [--force]",
+	  "activate the whole chain below PATH as /dev/mapper/NAME",
+	  "  --format F     format of PATH (default: chain); nothing is ever probed\n"
+	  "  --read-only    any layer of a chain can be opened so, also a sealed one\n"
+	  "  --force        an in-use mark is known to be stale\n" },
+	{ "close", cmd_close, "NAME", "deactivate a disk", "" },
+	{ "list", cmd_list, "", "open disks", "" },
+	{ "info", cmd_info, "NAME|PATH [--format chain|raw]",
+	  "layers of an open disk, or of a closed image",
+	  "  --format F     format of PATH (default: chain)\n" },
+	{ "map", cmd_map, "NAME|PATH [--format chain|raw]",
+	  "which layer holds what, as qemu-img map",
+	  "  --format F     format of PATH (default: chain)\n" },
+	{ "check", cmd_check,
+	  "PATH [--format chain|raw] [--repair [--lossy] [--force]]",
+	  "look for damage in a closed layer",
+	  "  --repair       mend what can be mended without loss\n"
+	  "  --lossy        also make blocks absent whose map is lost: they then show what\n"
+	  "                 lower layers hold, and children are refused from then on\n"
+	  "  --force        an in-use mark is known to be stale\n"
+	  "Exit code 0: no damage, or all mended; 1: damage; 4: not an image.\n" },
+	{ "compare", cmd_compare, "A B [--format-a chain|raw] [--format-b chain|raw]",
+	  "do two disks, open or closed, show the same bytes",
+	  "  --format-a F   format of A if it is a path (default: chain)\n"
+	  "  --format-b F   format of B\n"
+	  "Exit code 0: the same; 1: they differ.\n" },
+	{ "table", cmd_table, "NAME", "the table of an open disk", "" },
+	{ "snapshot", cmd_snapshot, "NAME=PATH [--existing]",
+	  "freeze the top of an open disk; PATH becomes the new one",
+	  "  --existing     PATH was made before, by create\n" },
+	{ "resize", cmd_resize, "NAME|PATH SIZE [--shrink] [--force]",
+	  "change the virtual size; +SIZE: by that much",
+	  "  --shrink       SIZE is smaller; what is beyond is lost (closed images only)\n"
+	  "  --force        an in-use mark is known to be stale\n" },
+	{ "new-id", cmd_new_id, "PATH [--force]",
+	  "give a copied layer a UUID of its own",
+	  "  --force        an in-use mark is known to be stale\n" },
+	{ "unseal", cmd_unseal, "PATH [--force]",
+	  "make a frozen layer writable again; its children are then refused",
+	  "  --force        an in-use mark is known to be stale\n" },
+	{ "recover", cmd_recover, "[NAME]",
+	  "finish or undo what a killed command or a crash left",
+	  "" },
+};
+
+static void usage(void)
+{
+	size_t i;
+
+	puts("usage: dmchain [--json] COMMAND ARGUMENTS\n"
+	     "       dmchain COMMAND --help | --help | --version\n");
+	for (i = 0; i < ARRAY_SIZE(commands); i++)
+		printf("  %-9s  %s\n", commands[i].name, commands[i].brief);
+	puts("\nExit codes: 0 done, 1 failed, 2 usage, 3 refused or in use, 4 not a valid image\n"
+	     "or not the parent it should be.");
+}
+
+static int command_help(const struct command *c)
+{
+	printf("usage: dmchain %s %s\n%s\n", c->name, c->args, c->brief);
+	if (*c->details)
+		printf("\n%s", c->details);
+	return EXIT_DONE;
+}
+
+static const struct command *find_command(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(commands); i++)
+		if (!strcmp(commands[i].name, name))
+			return &commands[i];
+	return NULL;
+}
+
+/* --json and --help may stand anywhere before a "--". */
+static int take_globals(int argc, char **argv)
+{
+	int i, n = 1;
+
+	for (i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--"))
+			break;
+		if (!strcmp(argv[i], "--json"))
+			opt_json = true;
+		else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
+			opt_help = true;
+		else
+			argv[n++] = argv[i];
+	}
+	while (i < argc)
+		argv[n++] = argv[i++];
+	argv[n] = NULL;
+	return n;
+}
+
+static int run(int argc, char **argv)
+{
+	const struct command *c = find_command(argv[1]);
+	int ret;
+
+	if (!c)
+		return -msg_fail(EXIT_USAGE,
+				 "%s: no such command; see dmchain --help",
+				 argv[1]);
+	if (opt_help)
+		return command_help(c);
+	ret = c->run(argc - 1, argv + 1);
+	return ret < 0 ? -ret : ret;
+}
+
+/* A full disk or a closed pipe must not pass for success. */
+static int finish(int ret)
+{
+	if (!fflush(stdout) && !ferror(stdout))
+		return ret;
+	msg_fail(EXIT_FAILED, "standard output: can't write");
+	return ret ? ret : EXIT_FAILED;
+}
+
+int main(int argc, char **argv)
+{
+	signal(SIGPIPE, SIG_IGN);
+	argc = take_globals(argc, argv);
+	if (argc > 1 && !strcmp(argv[1], "--version")) {
+		puts("dmchain " DMCHAIN_VERSION);
+		return finish(EXIT_DONE);
+	}
+	if (argc > 1)
+		return finish(run(argc, argv));
+	if (opt_help) {
+		usage();
+		return finish(EXIT_DONE);
+	}
+	return -msg_fail(EXIT_USAGE, "no command; see dmchain --help");
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * A new layer: a file, or a device that forgets what it was. It is complete and
+ * durable before its first header tells that there is one.
+ */
+#include "offline.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+uint64_t device_bytes(const char *path)
+{
+	struct stat st;
+	uint64_t bytes = 0;
+	int fd;
+
+	if (stat(path, &st) || !S_ISBLK(st.st_mode))
+		return 0;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	if (ioctl(fd, BLKGETSIZE64, &bytes))
+		bytes = 0;
+	close(fd);
+	return bytes;
+}
+
+static int write_presence(struct image *img)
+{
+	static const uint64_t none[CHAIN_SECTOR_WORDS];
+	const struct chain_header *h = &img->hdr;
+	uint64_t i, sectors = chain_presence_sectors(h);
+	uint8_t *buf = malloc(sectors * 512);
+	int ret;
+
+	if (!buf)
+		return msg_fail(EXIT_FAILED, "%s: out of memory", img->label);
+	for (i = 0; i < sectors; i++)
+		chain_sector_encode(DM_CHAIN_PRESENCE_MAGIC, h->map_seed, i,
+				    none, buf + i * 512);
+	ret = image_write(img, buf, sectors * 512, h->presence_offset);
+	free(buf);
+	return ret;
+}
+
+static int make_file(struct image *img)
+{
+	int fd = open(img->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	if (fd < 0 && errno == EEXIST)
+		return msg_fail(EXIT_FAILED,
+				"%s: exists already; remove it or choose another name",
+				img->label);
+	if (fd < 0)
+		return msg_fail_errno(errno == EACCES || errno == EROFS ?
+				      EXIT_REFUSED : EXIT_FAILED, errno,
+				      "%s: can't make it", img->label);
+	if (!ftruncate(fd, (off_t)chain_layer_bytes(&img->hdr))) {
+		close(fd);
+		return 0;
+	}
+	msg_fail_errno(EXIT_FAILED, errno,
+		       "%s: can't make a file of %llu bytes", img->label,
+		       (unsigned long long)chain_layer_bytes(&img->hdr));
+	close(fd);
+	unlink(img->path);
+	return -EXIT_FAILED;
+}
+
+static int device_too_small(const struct image *img)
+{
+	char has[32], needs[32];
+
+	return msg_fail(EXIT_FAILED,
+			"%s: the device has %s, a layer of this size needs %s; take a larger one",
+			img->label, size_text(img->bytes, has),
+			size_text(chain_layer_bytes(&img->hdr), needs));
+}
+
+/*
+ * The first MiB has the header slots of a former life, and labels of others
+ * (LVM, md, GPT, file systems), as have the last bytes of the device.
+ */
+static int wipe_device(struct image *img)
+{
+	uint64_t layer = chain_layer_bytes(&img->hdr);
+	uint64_t end = img->bytes / 4096 * 4096;
+	int ret;
+
+	if (layer > img->bytes)
+		return device_too_small(img);
+	ret = image_zero(img, DM_CHAIN_PRESENCE_OFFSET, 0);
+	if (!ret)
+		ret = image_flush(img);
+	if (!ret)
+		ret = image_zero(img, DM_CHAIN_TRAILER_BYTES,
+				 layer - DM_CHAIN_TRAILER_BYTES);
+	if (!ret)
+		ret = image_zero(img, DM_CHAIN_TRAILER_BYTES,
+				 end - DM_CHAIN_TRAILER_BYTES);
+	return ret;
+}
+
+static int prepare(struct image *img)
+{
+	int ret = image_open_file(img, IMAGE_WRITE);
+
+	if (!ret && img->is_bdev)
+		ret = wipe_device(img);
+	if (!ret)
+		ret = write_presence(img);
+	return ret ? ret : image_flush(img);
+}
+
+int image_make(struct image *img, const char *path,
+	       const struct chain_header *hdr)
+{
+	bool device = device_bytes(path);
+	int ret = image_init(img, path, DM_CHAIN_FORMAT_CHAIN, NULL);
+
+	if (ret)
+		return ret;
+	img->hdr = *hdr;
+	ret = device ? 0 : make_file(img);
+	if (ret) {
+		image_close(img);
+		return ret;
+	}
+	ret = prepare(img);
+	if (ret) {
+		if (!device)
+			unlink(img->path);
+		image_close(img);
+	}
+	return ret;
+}
+
+/* Without its folder's entry a file is lost, however durable itself. */
+static int flush_folder(const struct image *img)
+{
+	char *folder = strdup(img->path);
+	char *slash = folder ? strrchr(folder, '/') : NULL;
+	int fd = -1, ret = 0;
+
+	if (slash) {
+		slash[slash == folder] = '\0';
+		fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	}
+	if (fd < 0 || fsync(fd))
+		ret = msg_fail_errno(EXIT_FAILED, errno,
+				     "%s: can't flush its folder", img->label);
+	if (fd >= 0)
+		close(fd);
+	free(folder);
+	return ret;
+}
+
+int image_make_commit(struct image *img)
+{
+	int ret;
+
+	img->hdr.generation = 1;
+	ret = image_write_trailer(img);
+	if (!ret)
+		ret = image_write_slots(img);
+	if (!ret && !img->is_bdev)
+		ret = flush_folder(img);
+	return ret;
+}
+
+void image_make_undo(struct image *img)
+{
+	if (!img->is_bdev)
+		unlink(img->path);
+	else if (!image_zero(img, DM_CHAIN_PRESENCE_OFFSET, 0))
+		(void)image_flush(img);
+	image_close(img);
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Marks of a closed layer: what has become of it, and what may be done with it.
+ */
+#include "dmchain.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const char *marks_name(unsigned int i)
+{
+	static const char * const names[] = {
+		"sealed", "many-children", "in-use", "incomplete", "prepared",
+		"spoiled", "retired", "pending",
+	};
+
+	return i < ARRAY_SIZE(names) ? names[i] : NULL;
+}
+
+static int refuse_sealed(const struct image *img)
+{
+	char *child = hint_resolve(img->path, img->hdr.child_path);
+	char id[37];
+	int ret;
+
+	ret = msg_fail(EXIT_REFUSED,
+		       "%s: sealed, layer %s (%s) stands on it and is the disk now; open that, or dmchain unseal this one (its children are then refused)",
+		       img->label, id_text(&img->hdr.sealed_by, id),
+		       child && *img->hdr.child_path ? child : "path unknown");
+	free(child);
+	return ret;
+}
+
+/**
+ * struct mark_rule - a mark that makes an image unfit
+ * @mark: DM_CHAIN_MARK_*
+ * @uses: mask of 1 << enum marks_use that it forbids
+ * @text: what it is; what to do
+ */
+struct mark_rule {
+	uint32_t mark;
+	unsigned int uses;
+	const char *text;
+};
+
+#define RW	(1U << MARKS_TOP_RW)
+#define RO	(1U << MARKS_TOP_RO)
+#define LOWER	(1U << MARKS_LOWER)
+#define NEW	(1U << MARKS_NEW_PARENT)
+
+static const struct mark_rule rules[] = {
+	{ DM_CHAIN_MARK_INCOMPLETE, RW | RO | LOWER | NEW,
+	  "the copy into it was never completed; let its mirror run to the end, or make it anew" },
+	{ DM_CHAIN_MARK_SPOILED, RW | RO | LOWER | NEW,
+	  "a commit has changed what it shows, so it is no disk by itself; open the layer above that commit" },
+	{ DM_CHAIN_MARK_PREPARED, RW | NEW,
+	  "prepared for a pivot that was not decided; open the disk it was copied from" },
+	{ DM_CHAIN_MARK_RETIRED, RW | NEW,
+	  "retired, the disk went on elsewhere; open it there, or this one --read-only" },
+	{ DM_CHAIN_MARK_PENDING, RW | NEW,
+	  "part of a snapshot of several disks that was cut off; dmchain recover decides it" },
+};
+
+static int refuse_by_rule(const struct image *img, const struct mark_rule *r)
+{
+	char job[37];
+
+	if (chain_id_is_null(&img->hdr.job))
+		return msg_fail(EXIT_IMAGE, "%s: %s", img->label, r->text);
+	return msg_fail(EXIT_IMAGE, "%s: %s (job %s)", img->label, r->text,
+			id_text(&img->hdr.job, job));
+}
+
+static bool in_use_here(const struct image *img)
+{
+	struct chain_id host;
+
+	host_id(&host);
+	return chain_id_equal(&host, &img->hdr.use_host);
+}
+
+static int refuse_other_host(const struct image *img)
+{
+	char id[37];
+
+	return msg_fail(EXIT_REFUSED,
+			"%s: in use by host %s, or was when that went down; make sure that it is not, then say --force",
+			img->label, id_text(&img->hdr.use_host, id));
+}
+
+int image_check_marks(const struct image *img, enum marks_use use, bool force)
+{
+	size_t i;
+
+	if (img->format != DM_CHAIN_FORMAT_CHAIN)
+		return 0;
+	for (i = 0; i < ARRAY_SIZE(rules); i++)
+		if ((img->hdr.marks & rules[i].mark) &&
+		    (rules[i].uses & 1U << use))
+			return refuse_by_rule(img, &rules[i]);
+	if (use != MARKS_TOP_RW)
+		return 0;
+	if (img->hdr.marks & DM_CHAIN_MARK_SEALED)
+		return refuse_sealed(img);
+	if ((img->hdr.marks & DM_CHAIN_MARK_IN_USE) && !force &&
+	    !in_use_here(img))
+		return refuse_other_host(img);
+	return 0;
+}
+
+int image_check_in_use(const struct image *img, const char *what, bool force)
+{
+	if (!(img->hdr.marks & DM_CHAIN_MARK_IN_USE) || force)
+		return 0;
+	if (!in_use_here(img))
+		return refuse_other_host(img);
+	if (!what)
+		return 0;
+	return msg_fail(EXIT_REFUSED,
+			"%s: was not closed before this host went down, or is a copy of an open layer; open and close it once, or %s it with --force",
+			img->label, what);
+}
+
+void image_clear_use(struct image *img)
+{
+	struct chain_header *h = &img->hdr;
+
+	h->marks &= ~DM_CHAIN_MARK_IN_USE;
+	memset(&h->use_host, 0, sizeof(h->use_host));
+	memset(&h->use_boot, 0, sizeof(h->use_boot));
+	memset(&h->use_nonce, 0, sizeof(h->use_nonce));
+}
+
+void image_clear_seal(struct image *img)
+{
+	struct chain_header *h = &img->hdr;
+
+	h->marks &= ~DM_CHAIN_MARK_SEALED;
+	memset(&h->sealed_by, 0, sizeof(h->sealed_by));
+	memset(h->child_path, 0, sizeof(h->child_path));
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the parts that deal with open disks share among themselves. What the
+ * rest of the controller may use of them is in dmchain.h.
+ */
+#ifndef DMCHAIN_ONLINE_H
+#define DMCHAIN_ONLINE_H
+
+#include "dmchain.h"
+
+#define RUN_DIR		"/run/dmchain"
+
+/* module.c */
+
+/** module_present() - dm-chain is in the kernel; if not, no disk is open */
+bool module_present(void);
+
+/* run.c */
+
+/** run_dir() - make RUN_DIR, and @sub below it if not NULL */
+int run_dir(const char *sub);
+
+/**
+ * struct disk_lock - one controller at a time changes a disk
+ * @fd: of the lock's file, which also tells what its holder is doing
+ * @path: of that file
+ * @name: of the disk
+ *
+ * The kernel drops the lock of a killed holder, but what that one wrote into
+ * the file stays: that is how its successor knows that there is something to
+ * finish or undo.
+ */
+struct disk_lock {
+	int fd;
+	char *path;
+	const char *name;
+};
+
+/** disk_lock() - wait for the lock; signals wait until disk_unlock() */
+int disk_lock(const char *name, struct disk_lock *l);
+void disk_unlock(struct disk_lock *l);
+
+/**
+ * disk_lock_note() - write down what is going to be done
+ * @note: consumed; NULL: nothing any more
+ */
+int disk_lock_note(struct disk_lock *l, struct json_object *note);
+
+/** note_new() - a note to begin with: what the command is */
+struct json_object *note_new(const char *command);
+
+/** disk_lock_left() - what a dead holder was doing, or NULL (caller frees) */
+struct json_object *disk_lock_left(struct disk_lock *l);
+
+/** disk_lock_each() - names of disks whose last holder left a note */
+int disk_lock_each(int (*cb)(const char *name, void *arg), void *arg);
+
+/* klog.c */
+
+/** klog_mark() - remember the end of the kernel's log; a descriptor or -1 */
+int klog_mark(void);
+
+/**
+ * klog_reason() - what the kernel said of dm-chain since klog_mark()
+ * @fd: is closed
+ *
+ * Return: true if @buf has a reason.
+ */
+bool klog_reason(int fd, char *buf, size_t len);
+
+/* control.c */
+
+/** control_instance() - random id of this load of the module */
+int control_instance(int ctl, struct chain_id *id);
+
+/* attach.c */
+
+/**
+ * struct attached - a device that a table is to name
+ * @dev: of the loop or the block device
+ * @fd: keeps a loop until the table does; -1: none needed
+ */
+struct attached {
+	dev_t dev;
+	int fd;
+};
+
+/** attach_image() - @img may lose its descriptor: only what is known stays */
+int attach_image(struct attached *a, struct image *img, bool write);
+/** attach_drop() - the table has the device now, or nobody needs it */
+void attach_drop(struct attached *a);
+
+/* loop.c */
+
+/** sysfs_text() - first line of a file below /sys/dev/block/MAJ:MIN */
+bool sysfs_text(dev_t dev, const char *file, char *buf, size_t len);
+
+/** loop_wait_gone() - a moment of patience until autoclear has done its work */
+void loop_wait_gone(dev_t dev);
+
+/* dm.c */
+
+/**
+ * struct dm_state - a dm device, chain disk or not
+ * @ours: a DM UUID of ours, or a live table of target "chain"
+ */
+struct dm_state {
+	dev_t dev;
+	bool exists;
+	bool ours;
+	bool live;
+	bool inactive;
+	bool suspended;
+	bool read_only;
+	unsigned int opens;
+};
+
+/** dm_name_valid() - a name that needs no mangling anywhere */
+bool dm_name_valid(const char *name);
+int dm_state(const char *name, struct dm_state *s);
+/** dm_resume() - of a suspended disk, with the table it has */
+int dm_resume(const char *name);
+/* holder.c */
+
+/** holder_text() - who has a block device open: "mounted on /mnt" */
+void holder_text(dev_t dev, char *buf, size_t len);
+
+/* disk.c */
+
+/** disk_find() - dm_disk() that says so if there is no such disk */
+int disk_find(const char *name, dev_t *dev);
+
+/** disk_holding_path() - disk_holding() of what may not be an image at all */
+int disk_holding_path(const char *path, bool writable_only, char **name);
+
+/** disk_device_path() - node of a block device (malloc) */
+char *disk_device_path(dev_t dev);
+
+/**
+ * path_stands_on() - does a file or device live on a disk
+ *
+ * Through file systems, loop devices, partitions and other dm devices.
+ */
+bool path_stands_on(const char *path, dev_t disk);
+
+/* disk-recover.c */
+
+/**
+ * disk_recover_locked() - disk_recover() for who has the lock
+ * @ask: the user asked for it: also when nobody left a note
+ * @done: array that gets texts of what was done, or NULL
+ */
+int disk_recover_locked(struct disk_lock *l, bool ask, json_object *done);
+
+#endif

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Locks between controllers, in /run/dmchain. A lock file outlives a killed
+ * holder with the note of what it was doing; it never outlives a boot, and
+ * neither does what it speaks of.
+ */
+#include "online.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LOCK_PREFIX "lock."
+#define NOTE_MAX 16384
+
+static sigset_t signals_before;
+
+int run_dir(const char *sub)
+{
+	char path[64];
+
+	if (mkdir(RUN_DIR, 0755) && errno != EEXIST)
+		return msg_fail_errno(EXIT_FAILED, errno, RUN_DIR
+				      ": cannot be made");
+	if (!sub)
+		return 0;
+	snprintf(path, sizeof(path), RUN_DIR "/%s", sub);
+	if (mkdir(path, 0755) && errno != EEXIST)
+		return msg_fail_errno(EXIT_FAILED, errno, "%s: cannot be made",
+				      path);
+	return 0;
+}
+
+/* Ctrl-C in the middle of a change: first the change, then the signal. */
+static void signals_hold(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, &signals_before);
+}
+
+/* The holder before us may have removed the file that we waited for. */
+static bool still_there(int fd, const char *path)
+{
+	struct stat a, b;
+
+	return !fstat(fd, &a) && !stat(path, &b) && a.st_ino == b.st_ino &&
+	       a.st_dev == b.st_dev;
+}
+
+static int lock_file(const char *path)
+{
+	for (;;) {
+		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+			      0600);
+
+		if (fd < 0)
+			return -errno;
+		while (flock(fd, LOCK_EX))
+			if (errno != EINTR) {
+				int err = errno;
+
+				close(fd);
+				return -err;
+			}
+		if (still_there(fd, path))
+			return fd;
+		close(fd);
+	}
+}
+
+int disk_lock(const char *name, struct disk_lock *l)
+{
+	int ret;
+
+	l->fd = -1;
+	l->path = NULL;
+	l->name = name;
+	if (!*name || strchr(name, '/'))
+		return msg_fail(EXIT_FAILED, "%s: no such disk", name);
+	ret = run_dir(NULL);
+	if (ret)
+		return ret;
+	if (asprintf(&l->path, RUN_DIR "/" LOCK_PREFIX "%s", name) < 0) {
+		l->path = NULL;
+		return msg_fail(EXIT_FAILED, "%s: out of memory", name);
+	}
+	l->fd = lock_file(l->path);
+	if (l->fd < 0) {
+		ret = msg_fail_errno(EXIT_FAILED, -l->fd, "%s: cannot be locked",
+				     l->path);
+		free(l->path);
+		l->path = NULL;
+		return ret;
+	}
+	signals_hold();
+	return 0;
+}
+
+void disk_unlock(struct disk_lock *l)
+{
+	struct stat st;
+
+	if (l->fd < 0)
+		return;
+	layer_markers_clean();
+	/* A note stays for the next one; an empty file is no use to anybody. */
+	if (!fstat(l->fd, &st) && !st.st_size)
+		unlink(l->path);
+	close(l->fd);
+	free(l->path);
+	l->fd = -1;
+	l->path = NULL;
+	sigprocmask(SIG_SETMASK, &signals_before, NULL);
+}
+
+int disk_lock_note(struct disk_lock *l, struct json_object *note)
+{
+	const char *text = note ? json_object_to_json_string(note) : "";
+	ssize_t len = strlen(text);
+	int err = 0;
+
+	/* One that is cut off in between reads as "something was going on". */
+	if (ftruncate(l->fd, 0) || pwrite(l->fd, text, len, 0) != len)
+		err = errno ? errno : EIO;
+	json_object_put(note);
+	if (!err)
+		return 0;
+	return msg_fail_errno(EXIT_FAILED, err, "%s: cannot be written", l->path);
+}
+
+struct json_object *note_new(const char *command)
+{
+	struct json_object *note = json_object_new_object();
+
+	json_object_object_add(note, "command",
+			       json_object_new_string(command));
+	return note;
+}
+
+struct json_object *disk_lock_left(struct disk_lock *l)
+{
+	char *text = calloc(1, NOTE_MAX);
+	struct json_object *note = NULL;
+	ssize_t len = 0;
+
+	if (text)
+		len = pread(l->fd, text, NOTE_MAX - 1, 0);
+	if (len > 0) {
+		note = json_tokener_parse(text);
+		if (!json_object_is_type(note, json_type_object)) {
+			json_object_put(note);
+			note = json_object_new_object();
+		}
+	}
+	free(text);
+	return note;
+}
+
+int disk_lock_each(int (*cb)(const char *name, void *arg), void *arg)
+{
+	DIR *dir = opendir(RUN_DIR);
+	struct dirent *d;
+	int ret = 0;
+
+	while (dir && !ret && (d = readdir(dir))) {
+		struct stat st;
+
+		if (strncmp(d->d_name, LOCK_PREFIX, strlen(LOCK_PREFIX)) ||
+		    fstatat(dirfd(dir), d->d_name, &st, 0) || !st.st_size)
+			continue;
+		ret = cb(d->d_name + strlen(LOCK_PREFIX), arg);
+	}
+	if (dir)
+		closedir(dir);
+	return ret;
+}

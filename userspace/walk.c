@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * A chain from its top image down: each parent is found by its child's hint,
+ * and must be the very one that the child was made on.
+ */
+#include "dmchain.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* Each layer keeps a descriptor; the soft limit is often just 1024. */
+static void raise_file_limit(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur == r.rlim_max)
+		return;
+	r.rlim_cur = r.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &r);
+}
+
+static struct image *grow(struct walk *w)
+{
+	struct image *more = realloc(w->images,
+				     (w->nr + 1) * sizeof(*w->images));
+
+	if (!more) {
+		msg_fail(EXIT_FAILED, "out of memory for %u layers", w->nr + 1);
+		return NULL;
+	}
+	w->images = more;
+	return &more[w->nr];
+}
+
+static int no_parent(const struct image *child, const char *path, int err)
+{
+	const struct chain_header *h = &child->hdr;
+	char id[37];
+
+	if (!*h->parent_path)
+		return msg_fail(EXIT_IMAGE,
+				"%s: its parent is not found, the header has no path for it (layer %s); name it by dmchain rebase",
+				child->path, id_text(&h->parent.uuid, id));
+	return msg_fail_errno(EXIT_IMAGE, err,
+			      "%s: its parent is not found: the header says %s, that is %s (layer %s); put it there, or name its new place by dmchain rebase",
+			      child->path, h->parent_path, path,
+			      id_text(&h->parent.uuid, id));
+}
+
+static int wrong_uuid(const struct image *child, const struct image *parent)
+{
+	char want[37], got[37];
+
+	return msg_fail(EXIT_IMAGE,
+			"%s: not the parent of %s: that stands on layer %s, this is layer %s; put the right image there",
+			parent->path, child->path,
+			id_text(&child->hdr.parent.uuid, want),
+			id_text(&parent->hdr.uuid, got));
+}
+
+static int wrong_cid(const struct image *child, const struct chain_id *cid,
+		     const char *hint)
+{
+	const struct image *parent = child + 1;
+	char want[37], got[37];
+
+	return msg_fail(EXIT_IMAGE,
+			"%s: was modified after %s was made on it: that expects content id %s, this has %s%s; restore it, or throw the child away",
+			parent->path, child->path,
+			id_text(&child->hdr.parent.cid, want),
+			id_text(cid, got), hint);
+}
+
+static int wrong_chain_cid(const struct image *child)
+{
+	const struct image *parent = child + 1;
+
+	/* Else nothing could write it, so that there's nothing to explain. */
+	return wrong_cid(child, &parent->hdr.cid,
+			 parent->hdr.marks & DM_CHAIN_MARK_SEALED ? "" :
+			 " (and is not sealed: it was unsealed, or a snapshot was cut off and it still is the disk)");
+}
+
+static int wrong_size(const struct image *child, const struct image *parent)
+{
+	return msg_fail(EXIT_IMAGE,
+			"%s: not the parent of %s, or resized: that expects a raw image of %llu bytes, this has %llu; put the right image there",
+			parent->path, child->path,
+			(unsigned long long)child->hdr.parent.size,
+			(unsigned long long)parent->bytes);
+}
+
+/* @parent follows @child in the array. */
+static int check_link(const struct image *child, struct image *parent)
+{
+	const struct chain_header *h = NULL;
+	struct chain_id fp;
+	int ret;
+
+	memset(&fp, 0, sizeof(fp));
+	if (parent->format == DM_CHAIN_FORMAT_CHAIN)
+		h = &parent->hdr;
+	else if ((ret = raw_fingerprint(parent, &fp)))
+		return ret;
+	switch (chain_link_check(&child->hdr.parent, h, parent->bytes, &fp)) {
+	case CHAIN_LINK_OK:
+		return 0;
+	case CHAIN_LINK_CID:
+		return h ? wrong_chain_cid(child) : wrong_cid(child, &fp, "");
+	case CHAIN_LINK_SIZE:
+		return wrong_size(child, parent);
+	default:
+		return wrong_uuid(child, parent);
+	}
+}
+
+static int check_once(const struct walk *w, const struct image *parent)
+{
+	unsigned int i;
+	char id[37];
+
+	for (i = 0; i < w->nr; i++) {
+		const struct image *other = &w->images[i];
+
+		if (image_same(other, parent))
+			return msg_fail(EXIT_IMAGE,
+					"%s: the parent links run in a circle: it is below itself; put the right image there",
+					parent->path);
+		if (parent->format == DM_CHAIN_FORMAT_CHAIN &&
+		    chain_id_equal(&other->hdr.uuid, &parent->hdr.uuid))
+			return msg_fail(EXIT_IMAGE,
+					"%s: has the same UUID %s as %s, one is a copy of the other; give the copy its own by dmchain new-id",
+					parent->path,
+					id_text(&parent->hdr.uuid, id),
+					other->path);
+	}
+	return 0;
+}
+
+static int check_parent(struct walk *w, struct image *parent, int flags)
+{
+	struct image *child = parent - 1;
+	int ret = check_link(child, parent);
+
+	if (!ret)
+		ret = image_check_marks(parent, MARKS_LOWER, false);
+	if (ret && (flags & WALK_LAX)) {
+		w->error = w->error ? w->error : ret;
+		ret = 0;
+	}
+	return ret;
+}
+
+/* A path that leads nowhere is told by the child, which points there. */
+static int open_parent(struct image *parent, const struct image *child)
+{
+	const struct chain_header *h = &child->hdr;
+	char *path = hint_resolve(child->path, h->parent_path);
+	int ret;
+
+	if (!path || !*h->parent_path || access(path, F_OK))
+		ret = no_parent(child, path ? path : "nowhere", errno);
+	else
+		ret = image_open_parent(parent, path, h->parent.format,
+					IMAGE_ANY_MARK, child->path);
+	free(path);
+	return ret;
+}
+
+static int add_parent(struct walk *w, int flags)
+{
+	struct image *parent;
+	int ret;
+
+	if (w->nr == DM_CHAIN_MAX_LAYERS)
+		return msg_fail(EXIT_IMAGE, "%s: more than %d layers",
+				w->images[0].path, DM_CHAIN_MAX_LAYERS);
+	parent = grow(w);
+	if (!parent)
+		return -EXIT_FAILED;
+	ret = open_parent(parent, parent - 1);
+	if (ret)
+		return ret;
+	ret = check_once(w, parent);
+	if (ret) {
+		image_close(parent);
+		return ret;
+	}
+	w->nr++;
+	return check_parent(w, parent, flags);
+}
+
+static bool has_parent(const struct image *img)
+{
+	return img->format == DM_CHAIN_FORMAT_CHAIN &&
+	       img->hdr.parent.format != DM_CHAIN_FORMAT_NONE;
+}
+
+static int add_parents(struct walk *w, int flags)
+{
+	int ret = 0;
+
+	raise_file_limit();
+	while (!ret && has_parent(&w->images[w->nr - 1]))
+		ret = add_parent(w, flags);
+	if (ret && (flags & WALK_LAX)) {
+		/* What is above is known all the same. */
+		w->error = w->error ? w->error : ret;
+		ret = 0;
+	}
+	return ret;
+}
+
+int walk_from(struct walk *w, struct image *top, int flags)
+{
+	enum marks_use use = flags & WALK_READ_ONLY ? MARKS_TOP_RO :
+						      MARKS_TOP_RW;
+	struct image *place;
+	int ret = 0;
+
+	memset(w, 0, sizeof(*w));
+	place = grow(w);
+	if (!place) {
+		image_close(top);
+		return -EXIT_FAILED;
+	}
+	*place = *top;
+	w->nr = 1;
+	if (!(flags & WALK_LAX))
+		ret = image_check_marks(place, use, flags & WALK_FORCE);
+	if (!ret)
+		ret = add_parents(w, flags);
+	if (ret)
+		walk_close(w);
+	return ret;
+}
+
+int walk_open(struct walk *w, const char *path, uint32_t format, int flags)
+{
+	struct image top;
+	int mode = flags & WALK_READ_ONLY ? 0 : IMAGE_WRITE;
+	int ret;
+
+	memset(w, 0, sizeof(*w));
+	ret = image_open(&top, path, format, mode | IMAGE_ANY_MARK);
+	return ret ? ret : walk_from(w, &top, flags);
+}
+
+void walk_close(struct walk *w)
+{
+	while (w->nr)
+		image_close(&w->images[--w->nr]);
+	free(w->images);
+	w->images = NULL;
+}
