@@ -80,7 +80,7 @@ sparse:
 
 # --- User space: the controller, once as shipped, once with sanitizers
 
-libs := libdevmapper libkmod json-c
+libs := devmapper libkmod json-c
 warn := -Wall -Wextra -Werror
 flags := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -g $(warn) \
 	-I$(top)/uapi -I$(top)/kmod -I$(top)/userspace
@@ -88,6 +88,7 @@ asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
 	-fno-omit-frame-pointer
 lib_cflags := $(shell pkg-config --cflags $(libs) 2>/dev/null)
 lib_libs := $(shell pkg-config --libs $(libs) 2>/dev/null)
+need_libs = $(if $(lib_libs),,$(error pkg-config does not know $(libs): see tests/lib/install-deps))
 
 user_src := $(wildcard userspace/*.c) $(wildcard kmod/dm-chain-format.c)
 user_obj := $(user_src:%.c=$(O)/user/%.o)
@@ -100,11 +101,11 @@ asan: $(if $(have_main),$(O)/asan/dmchain)
 
 $(O)/dmchain: $(user_obj)
 	$(call say,LD,$(@F))
-	$(quiet)$(CC) -o $@ $^ $(lib_libs)
+	$(need_libs)$(quiet)$(CC) -o $@ $^ $(lib_libs)
 
 $(O)/asan/dmchain: $(asan_obj)
 	$(call say,LD,asan/$(@F))
-	$(quiet)$(CC) $(asan) -o $@ $^ $(lib_libs)
+	$(need_libs)$(quiet)$(CC) $(asan) -o $@ $^ $(lib_libs)
 
 $(user_obj): $(O)/user/%.o: %.c Makefile
 	$(call say,CC,$<)
