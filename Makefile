@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Everything is made below O; nothing is written beside the sources.
+#
+#   O=DIR      where (./build)
+#   K=LIST     kernels: 6.1 6.12 debug (default: 6.1 and 6.12, or all for check)
+#   T=PATTERN  check, check-long: only tests whose name contains PATTERN
+#   V=1        show commands
+
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+# O and V mean something to kbuild: what it is to know is passed explicitly
+MAKEOVERRIDES =
+.SUFFIXES:
+.DELETE_ON_ERROR:
+
+top := $(CURDIR)
+O ?= build
+override O := $(abspath $(O))
+V ?= 0
+quiet := $(if $(filter 0,$(V)),@)
+say = @$(if $(filter 0,$(V)),echo "  $(1)	$(2)",:)
+CC := gcc
+DESTDIR ?=
+PREFIX ?= /usr/local
+
+help:	## this list
+	@sed -n 's/^\([a-z-]*\):.*##/\1	/p' $(top)/Makefile | expand -t 12
+	@echo
+	@sed -n 's/^#   /  /p' $(top)/Makefile
+
+.PHONY: help all demo check check-long bench vm install clean
+
+# --- Kernel module: one build directory for each kernel. 6.1's kbuild writes
+# beside the sources, so these are copied there first.
+
+headers = $(lastword $(shell printf '%s\n' /usr/src/linux-headers-$(1).*-amd64 | \
+	grep -v -e '\*' -e -rt- -e -cloud- | sort -V))
+kbuild_6.1 := $(call headers,6.1)
+kbuild_6.12 := $(call headers,6.12)
+stock := $(if $(kbuild_6.1),6.1) $(if $(kbuild_6.12),6.12)
+ifeq ($(strip $(stock)),)
+# Not Debian's headers: build for the running kernel
+stock := running
+kbuild_running := /lib/modules/$(shell uname -r)/build
+endif
+
+# What building leaves there must survive the copying
+kept := *.o *.ko *.mod *.mod.c *.cmd .* *.symvers modules.order \
+	compat-config.h* *.gcno
+
+# W=1: warnings are errors, WERROR= relaxes that. These kernels were built
+# with BTF, ours needs none (and pahole would have to be there).
+define build_module
+$(quiet)mkdir -p $(2)
+$(quiet)rsync -rt --delete $(kept:%=--filter='P %') Kbuild kmod uapi $(2)/
++$(quiet)flock $(2)/.lock $(MAKE) $(if $(filter 0,$(V)),-s) -C $(1) M=$(2) V=$(V) W=1 \
+	CONFIG_DEBUG_INFO_BTF_MODULES= $(if $(WERROR),KCFLAGS=-Werror) $(3) modules
+endef
+WERROR ?= 1
+
+$(stock:%=module-%): module-%:
+	$(call say,MODULE,$*)
+	$(call build_module,$(kbuild_$*),$(O)/mod-$(patsubst linux-headers-%,%,$(notdir $(kbuild_$*))))
+
+# The debug kernel has KUnit: the suites are built for it, too
+module-debug:
+	$(call say,MODULE,debug)
+	$(quiet)dir=$$(tests/vm/debug-kernel) && \
+	$(MAKE) module-debug-in O=$(O) V=$(V) WERROR=$(WERROR) \
+		DIR=$$dir RELEASE=$$(cat $$dir/release)
+
+module-debug-in:
+	$(call build_module,$(DIR)/build,$(O)/mod-$(RELEASE),DM_CHAIN_KUNIT=1)
+
+# sparse prints its findings, if any
+sparse:
+	$(call build_module,$(kbuild_6.12),$(O)/mod-$(patsubst linux-headers-%,%,$(notdir $(kbuild_6.12))),C=2 CF=-D__CHECK_ENDIAN__)
+
+.PHONY: $(stock:%=module-%) module-debug module-debug-in sparse
+
+# --- User space: the controller, once as shipped, once with sanitizers
+
+libs := libdevmapper libkmod json-c
+warn := -Wall -Wextra -Werror
+flags := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -g $(warn) \
+	-I$(top)/uapi -I$(top)/kmod -I$(top)/userspace
+asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
+	-fno-omit-frame-pointer
+lib_cflags := $(shell pkg-config --cflags $(libs) 2>/dev/null)
+lib_libs := $(shell pkg-config --libs $(libs) 2>/dev/null)
+
+user_src := $(wildcard userspace/*.c) $(wildcard kmod/dm-chain-format.c)
+user_obj := $(user_src:%.c=$(O)/user/%.o)
+asan_obj := $(user_src:%.c=$(O)/asan/%.o)
+# Nothing to link before there is a main program
+have_main := $(wildcard userspace/main.c)
+
+user: $(if $(have_main),$(O)/dmchain)
+asan: $(if $(have_main),$(O)/asan/dmchain)
+
+$(O)/dmchain: $(user_obj)
+	$(call say,LD,$(@F))
+	$(quiet)$(CC) -o $@ $^ $(lib_libs)
+
+$(O)/asan/dmchain: $(asan_obj)
+	$(call say,LD,asan/$(@F))
+	$(quiet)$(CC) $(asan) -o $@ $^ $(lib_libs)
+
+$(user_obj): $(O)/user/%.o: %.c Makefile
+	$(call say,CC,$<)
+	$(quiet)mkdir -p $(@D)
+	$(quiet)$(CC) $(flags) -O2 $(lib_cflags) -MMD -MP -c -o $@ $<
+
+$(asan_obj): $(O)/asan/%.o: %.c Makefile
+	$(call say,CC,asan $<)
+	$(quiet)mkdir -p $(@D)
+	$(quiet)$(CC) $(flags) $(asan) $(lib_cflags) -MMD -MP -c -o $@ $<
+
+-include $(user_obj:.o=.d) $(asan_obj:.o=.d)
+
+# --- Test programs. One is a C file and, named in its first lines, further
+# sources (from the top of the tree) and libraries:
+#
+#	// sources: tests/tools/common.c kmod/dm-chain-format.c
+#	// libs: -luring
+#
+# tests/tools: run in the VM and have a "// sources:" line, even an empty one.
+# tests/unit/test_*.c: run here with sanitizers, and are given cmocka.
+
+listed = $(shell sed -n '1,5s@^// $(1):@@p' $(2))
+tools_src := $(foreach f,$(wildcard tests/tools/*.c),$(if \
+	$(shell sed -n '1,5{/^\/\/ sources:/p}' $(f)),$(f)))
+tools := $(tools_src:tests/tools/%.c=$(O)/tools/%)
+unit := $(patsubst tests/unit/%.c,$(O)/unit/%,$(wildcard tests/unit/test_*.c))
+test_headers := $(wildcard tests/*/*.h tests/*/*/*.h userspace/*.h kmod/*.h uapi/linux/*.h)
+
+tools: $(tools)
+unit: $(unit)
+
+.SECONDEXPANSION:
+$(tools): $(O)/tools/%: tests/tools/%.c $$(call listed,sources,tests/tools/$$*.c) $(test_headers) Makefile
+	$(call say,CC,$<)
+	$(quiet)mkdir -p $(@D)
+	$(quiet)$(CC) $(flags) -O2 -o $@ $(filter %.c,$^) $(call listed,libs,$<) \
+		-Wl,--as-needed -lpthread -laio -luring
+
+$(unit): $(O)/unit/%: tests/unit/%.c $$(call listed,sources,tests/unit/$$*.c) $(test_headers) Makefile
+	$(call say,CC,$<)
+	$(quiet)mkdir -p $(@D)
+	$(quiet)$(CC) $(flags) $(asan) -Itests/unit $(lib_cflags) -o $@ $(filter %.c,$^) \
+		$(call listed,libs,$<) -lcmocka -Wl,--as-needed $(lib_libs) -lpthread
+
+.PHONY: user asan tools unit
+
+# --- What people call
+
+all: $(stock:%=module-%) user ## module for the installed kernel headers, controller
+
+demo: ## a disk, a snapshot, a commit while it is in use; in a VM
+	$(quiet)O=$(O) tests/vm/run --kernel $(or $(K),6.12) -- tests/demo.sh
+
+check: ## all tests; K=6.12 and T=PATTERN select some
+	$(quiet)O=$(O) tests/run-check $(if $(K),--kernels "$(K)") $(if $(T),--tests "$(T)")
+
+check-long: ## all tests, also those that take hours
+	$(quiet)O=$(O) tests/run-check --long $(if $(K),--kernels "$(K)") $(if $(T),--tests "$(T)")
+
+bench: ## measure the I/O path against other targets
+	$(quiet)O=$(O) tests/bench/run
+
+vm: ## a shell in a VM with module and controller; K=6.1, 6.12 or debug
+	$(quiet)O=$(O) tests/vm/run --kernel $(or $(K),$(KERNEL),6.12) --shell
+
+install: all ## module for the running kernel, controller, rules, manual pages
+	install -D -m 755 $(O)/dmchain $(DESTDIR)$(PREFIX)/sbin/dmchain
+	if [ -e $(O)/mod-$$(uname -r)/kmod/dm-chain.ko ]; then \
+		install -D -m 644 $(O)/mod-$$(uname -r)/kmod/dm-chain.ko \
+			$(DESTDIR)/lib/modules/$$(uname -r)/updates/dm-chain.ko && \
+		$(if $(DESTDIR),:,depmod -a); \
+	fi
+
+clean: ## remove O; the cache of kernels and images stays
+	rm -rf $(O)
