@@ -236,9 +236,8 @@ static void cut_tail(u64 blocks, u64 group, u64 *words)
 	u64 first = group * DM_CHAIN_GROUP_BLOCKS;
 	u64 i;
 
-	if (first + DM_CHAIN_GROUP_BLOCKS <= blocks)
-		return;
-	for (i = blocks - first; i < DM_CHAIN_GROUP_BLOCKS; i++)
+	for (i = blocks > first ? blocks - first : 0;
+	     i < DM_CHAIN_GROUP_BLOCKS; i++)
 		chain_state_put(words, i, DM_CHAIN_ABSENT);
 }
 
@@ -319,3 +318,15 @@ size_t chain_statemap_bytes(const struct chain_statemap *m)
 {
 	return m->nr * sizeof(*m->dir) + atomic64_read(&m->pages) * PAGE_SIZE;
 }
+
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_grow_alloc);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_init);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_exit);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_grow);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_prepare);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_set);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_run);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_load_group);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_read_group);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_count);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_bytes);

@@ -172,19 +172,17 @@ static int open_locked(struct opening *o, struct disk_lock *l)
 {
 	int ret = name_free(o->name);
 
+	if (!ret)
+		ret = walk_open(&o->walk, o->path, o->format,
+				(o->read_only ? WALK_READ_ONLY : 0) |
+				(o->force ? WALK_FORCE : 0));
 	if (ret)
 		return ret;
 	o->ctl = control_open();
-	if (o->ctl < 0)
-		return o->ctl;
-	ret = walk_open(&o->walk, o->path, o->format,
-			(o->read_only ? WALK_READ_ONLY : 0) |
-			(o->force ? WALK_FORCE : 0));
-	if (!ret) {
-		ret = open_layers(o, l);
-		walk_close(&o->walk);
-	}
-	close(o->ctl);
+	ret = o->ctl < 0 ? o->ctl : open_layers(o, l);
+	if (o->ctl >= 0)
+		close(o->ctl);
+	walk_close(&o->walk);
 	return ret;
 }
 

@@ -200,16 +200,32 @@ static json_object *note(const struct snapshot *s)
 
 	if (!s->existing) {
 		json_object_object_add(o, "made", json_text(s->path));
+		json_object_object_add(o, "bytes", json_object_new_uint64(
+			chain_layer_bytes(&s->hdr)));
 		json_object_object_add(o, "uuid", json_text(
 			id_text(&s->hdr.uuid, id)));
 	}
 	return o;
 }
 
+/* Before the note: what it tells of was not there, and is ours to remove. */
+static int check_absent(const struct snapshot *s)
+{
+	struct stat st;
+
+	if (lstat(s->path, &st) || device_bytes(s->path))
+		return 0;
+	return msg_fail(EXIT_FAILED,
+			"%s: exists already; choose another name, or say --existing if create made it for this",
+			s->path);
+}
+
 static int make_new(struct snapshot *s, struct disk_lock *l)
 {
-	int ret = set_header(s);
+	int ret = check_absent(s);
 
+	if (!ret)
+		ret = set_header(s);
 	if (!ret)
 		ret = disk_lock_note(l, note(s));
 	if (!ret)

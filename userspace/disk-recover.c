@@ -5,7 +5,7 @@
  */
 #include "online.h"
 
-#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -159,6 +159,36 @@ static bool is_made(const struct image *img, const char *uuid)
 	       chain_id_equal(&id, &img->hdr.uuid) && never_used(img);
 }
 
+static bool zeroes_at(int fd, off_t offset)
+{
+	char buf[DM_CHAIN_HEADER_BYTES];
+	ssize_t i, n = pread(fd, buf, sizeof(buf), offset);
+
+	for (i = 0; i < n; i++)
+		if (buf[i])
+			return false;
+	return n >= 0;
+}
+
+/* Made and sized, and no header in it yet. */
+static bool half_made(const struct recovery *r, const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	json_object *o = NULL;
+	struct stat st;
+	bool yes;
+
+	if (fd < 0)
+		return false;
+	json_object_object_get_ex(r->note, "bytes", &o);
+	yes = !fstat(fd, &st) && S_ISREG(st.st_mode) &&
+	      (!st.st_size || st.st_size == json_object_get_int64(o)) &&
+	      zeroes_at(fd, DM_CHAIN_SLOT0_OFFSET) &&
+	      zeroes_at(fd, DM_CHAIN_SLOT1_OFFSET);
+	close(fd);
+	return yes;
+}
+
 /* The file that a snapshot made and did not come to use. */
 static void recover_file(struct recovery *r)
 {
@@ -171,6 +201,11 @@ static void recover_file(struct recovery *r)
 		return;
 	if (holder) {
 		free(holder);
+		return;
+	}
+	if (half_made(r, path)) {
+		if (!unlink(path))
+			say(r, "half-made layer removed");
 		return;
 	}
 	if (image_open(&img, path, DM_CHAIN_FORMAT_CHAIN,

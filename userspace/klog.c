@@ -30,14 +30,20 @@ int klog_mark(void)
  */
 static const char *reason_in(const char *text, bool *core)
 {
+	unsigned int ma, mi;
 	const char *at;
+	int skip = 0;
 
 	*core = !strncmp(text, "device-mapper: table: ", 22);
-	if (!*core)
-		return !strncmp(text, "device-mapper: chain: ", 22) ? text + 22 :
-								      NULL;
-	at = strstr(text, ": chain: ");
-	return at ? at + 9 : NULL;
+	if (*core) {
+		at = strstr(text, ": chain: ");
+		return at ? at + 9 : NULL;
+	}
+	if (strncmp(text, "device-mapper: chain: ", 22))
+		return NULL;
+	/* The device's number; the line will have its name. */
+	sscanf(text + 22, "%u:%u: %n", &ma, &mi, &skip);
+	return text + 22 + skip;
 }
 
 static void copy_line(char *buf, size_t len, const char *text)

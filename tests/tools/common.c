@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Shared by the test tools; see common.h. */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -11,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -83,6 +83,25 @@ void sleep_ms(unsigned int ms)
 	struct timespec ts = { ms / 1000, ms % 1000 * 1000000L };
 
 	nanosleep(&ts, NULL);
+}
+
+bool run_cmd(const char *fmt, ...)
+{
+	char *cmd;
+	int status;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&cmd, fmt, ap) < 0)
+		die("out of memory");
+	va_end(ap);
+	status = system(cmd);
+	if (status)
+		bad("'%s' failed (%s %d)", cmd,
+		    WIFEXITED(status) ? "exit status" : "signal",
+		    WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+	free(cmd);
+	return !status;
 }
 
 u64 parse_num(const char *s)

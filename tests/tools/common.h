@@ -38,6 +38,9 @@ void *xalloc_aligned(size_t n);
 u64 now_ns(void);
 void sleep_ms(unsigned int ms);
 
+/* A shell command; says so when it fails. */
+bool run_cmd(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
 /* "64M", "512", "1T" */
 u64 parse_size(const char *s);
 u64 parse_num(const char *s);

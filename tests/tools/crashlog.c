@@ -367,19 +367,10 @@ static int cmd_replay(const char *log, const char *target)
  */
 static void show(u64 next)
 {
-	char cmd[4096];
-	int n = snprintf(cmd, sizeof(cmd), "%s %llu %llu %llu", opt.cmd,
-			 (unsigned long long)cl.flushes,
-			 (unsigned long long)wlog_last_mark(&cl.log, next),
-			 (unsigned long long)next);
-
-	if (n >= (int)sizeof(cmd))
-		die("--cmd too long");
-	if (system(cmd)) {
-		bad("flush %u, entry %llu: '%s' failed", cl.flushes,
-		    (unsigned long long)next, cmd);
+	if (!run_cmd("%s %u %llu %llu", opt.cmd, cl.flushes,
+		     (unsigned long long)wlog_last_mark(&cl.log, next),
+		     (unsigned long long)next))
 		exit(EX_BAD);
-	}
 }
 
 static int cmd_walk(const char *log, const char *target)
@@ -485,20 +476,20 @@ static void usage(void)
 }
 
 enum {
-	O_FROM = 256, O_TO, O_FLUSH, O_MARK, O_DISCARD, O_ORDER, O_HAZARDS,
-	O_SUBSET, O_SEED, O_KEEP, O_TORN, O_MARKS, O_FLUSHES, O_SUMMARY,
-	O_CMD, O_EVERY,
+	OPT_FROM = 256, OPT_TO, OPT_FLUSH, OPT_MARK, OPT_DISCARD, OPT_ORDER, OPT_HAZARDS,
+	OPT_SUBSET, OPT_SEED, OPT_KEEP, OPT_TORN, OPT_MARKS, OPT_FLUSHES, OPT_SUMMARY,
+	OPT_CMD, OPT_EVERY,
 };
 
 static const struct option options[] = {
-	{ "from", 1, NULL, O_FROM }, { "to-entry", 1, NULL, O_TO },
-	{ "to-flush", 1, NULL, O_FLUSH }, { "to-mark", 1, NULL, O_MARK },
-	{ "discard", 1, NULL, O_DISCARD }, { "log-order", 0, NULL, O_ORDER },
-	{ "hazards", 0, NULL, O_HAZARDS }, { "subset", 0, NULL, O_SUBSET },
-	{ "seed", 1, NULL, O_SEED }, { "keep", 1, NULL, O_KEEP },
-	{ "cmd", 1, NULL, O_CMD }, { "every", 1, NULL, O_EVERY },
-	{ "torn", 0, NULL, O_TORN }, { "marks", 0, NULL, O_MARKS },
-	{ "flushes", 0, NULL, O_FLUSHES }, { "summary", 0, NULL, O_SUMMARY },
+	{ "from", 1, NULL, OPT_FROM }, { "to-entry", 1, NULL, OPT_TO },
+	{ "to-flush", 1, NULL, OPT_FLUSH }, { "to-mark", 1, NULL, OPT_MARK },
+	{ "discard", 1, NULL, OPT_DISCARD }, { "log-order", 0, NULL, OPT_ORDER },
+	{ "hazards", 0, NULL, OPT_HAZARDS }, { "subset", 0, NULL, OPT_SUBSET },
+	{ "seed", 1, NULL, OPT_SEED }, { "keep", 1, NULL, OPT_KEEP },
+	{ "cmd", 1, NULL, OPT_CMD }, { "every", 1, NULL, OPT_EVERY },
+	{ "torn", 0, NULL, OPT_TORN }, { "marks", 0, NULL, OPT_MARKS },
+	{ "flushes", 0, NULL, OPT_FLUSHES }, { "summary", 0, NULL, OPT_SUMMARY },
 	{ }
 };
 
@@ -516,25 +507,25 @@ static enum discards parse_discards(const char *s)
 static void take_flag(int o)
 {
 	switch (o) {
-	case O_ORDER:
+	case OPT_ORDER:
 		cl.log_order = true;
 		break;
-	case O_HAZARDS:
+	case OPT_HAZARDS:
 		cl.fail_on_hazard = true;
 		break;
-	case O_SUBSET:
+	case OPT_SUBSET:
 		cl.subset = true;
 		break;
-	case O_TORN:
+	case OPT_TORN:
 		cl.torn = true;
 		break;
-	case O_MARKS:
+	case OPT_MARKS:
 		opt.only_marks = true;
 		break;
-	case O_FLUSHES:
+	case OPT_FLUSHES:
 		opt.only_flushes = true;
 		break;
-	case O_SUMMARY:
+	case OPT_SUMMARY:
 		opt.summary = true;
 		break;
 	default:
@@ -545,33 +536,33 @@ static void take_flag(int o)
 static void take_option(int o)
 {
 	switch (o) {
-	case O_FROM:
+	case OPT_FROM:
 		opt.from = parse_num(optarg);
 		break;
-	case O_TO:
+	case OPT_TO:
 		opt.to = parse_num(optarg);
 		opt.has_to = true;
 		break;
-	case O_FLUSH:
+	case OPT_FLUSH:
 		opt.to_flush = parse_num(optarg);
 		opt.has_flush = true;
 		break;
-	case O_MARK:
+	case OPT_MARK:
 		opt.to_mark = optarg;
 		break;
-	case O_DISCARD:
+	case OPT_DISCARD:
 		cl.discards = parse_discards(optarg);
 		break;
-	case O_SEED:
+	case OPT_SEED:
 		opt.seed = parse_num(optarg);
 		break;
-	case O_CMD:
+	case OPT_CMD:
 		opt.cmd = optarg;
 		break;
-	case O_EVERY:
+	case OPT_EVERY:
 		opt.every = max_u64(1, parse_num(optarg));
 		break;
-	case O_KEEP:
+	case OPT_KEEP:
 		opt.keep = parse_num(optarg);
 		break;
 	default:

@@ -12,7 +12,6 @@
  * with unflushed changes (--fua-any), and flushes that overlap in time
  * (--parallel-flush).
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <getopt.h>
 #include <pthread.h>
@@ -147,6 +146,16 @@ static int do_flush(struct worker *w)
 	return r;
 }
 
+/* Not every device below can unmap and promise zeroes. */
+static int zero(struct worker *w, u64 off, u64 len)
+{
+	int r = -EOPNOTSUPP;
+
+	if (rnd_chance(&w->rng, 20))
+		r = dev_zero(&cw.dev, off, len, true);
+	return r == -EOPNOTSUPP ? dev_zero(&cw.dev, off, len, false) : r;
+}
+
 static int issue(struct worker *w, enum rec_type type, u64 seq, u64 off, u64 len)
 {
 	struct stamp_id id = { .seed = cw.seed, .seq = seq, .thread = w->no };
@@ -155,7 +164,7 @@ static int issue(struct worker *w, enum rec_type type, u64 seq, u64 off, u64 len
 	case REC_DISCARD:
 		return dev_discard(&cw.dev, off, len);
 	case REC_ZERO:
-		return dev_zero(&cw.dev, off, len, rnd_chance(&w->rng, 20));
+		return zero(w, off, len);
 	case REC_FUA:
 		stamp_fill(w->buf, off, len, &id);
 		return fua_write(&cw.dev, w->buf, len, off);
@@ -273,22 +282,16 @@ static void *work(void *arg)
 
 static void snapshot(unsigned int no)
 {
-	char cmd[4096];
 	u64 seq;
-	int status;
 
-	if (snprintf(cmd, sizeof(cmd), "%s %u", cw.hook, no) >= (int)sizeof(cmd))
-		die("hook too long");
 	if (cw.hook_freeze)
 		pthread_rwlock_wrlock(&cw.gate);
 	seq = opslog_issue(&cw.log, REC_SNAP, 0, 0, 0);
-	status = system(cmd);
-	if (!status) {
+	if (run_cmd("%s %u", cw.hook, no)) {
 		opslog_add(&cw.log, REC_SNAP_ACK, 0, seq);
 		atomic_fetch_add(&cw.snaps, 1);
 		send_mark();
 	} else {
-		bad("hook %u failed (status %d)", no, status);
 		atomic_store(&cw.failed, true);
 		atomic_store(&cw.stop, true);
 	}
@@ -358,30 +361,30 @@ static void run_threads(void)
 }
 
 enum {
-	O_LOG = 256, O_SECONDS, O_OPS, O_SEED, O_THREADS, O_SIZE, O_BLOCK,
-	O_MIN, O_MAX, O_MARKDEV, O_MARKEVERY, O_SIMULATE, O_NODISCARD, O_NOZERO,
-	O_NOFUA, O_FUAANY, O_PARALLEL, O_FLUSHES, O_HOOK, O_EVERY, O_HOOKMAX,
-	O_FREEZE, O_PLANT, O_MARK, O_FRESH, O_NOWHOLE, O_INITIAL,
+	OPT_LOG = 256, OPT_SECONDS, OPT_OPS, OPT_SEED, OPT_THREADS, OPT_SIZE, OPT_BLOCK,
+	OPT_MIN, OPT_MAX, OPT_MARKDEV, OPT_MARKEVERY, OPT_SIMULATE, OPT_NODISCARD, OPT_NOZERO,
+	OPT_NOFUA, OPT_FUAANY, OPT_PARALLEL, OPT_FLUSHES, OPT_HOOK, OPT_EVERY, OPT_HOOKMAX,
+	OPT_FREEZE, OPT_PLANT, OPT_MARK, OPT_FRESH, OPT_NOWHOLE, OPT_INITIAL,
 };
 
 static const struct option options[] = {
-	{ "log", 1, NULL, O_LOG }, { "seconds", 1, NULL, O_SECONDS },
-	{ "ops", 1, NULL, O_OPS }, { "seed", 1, NULL, O_SEED },
-	{ "threads", 1, NULL, O_THREADS }, { "size", 1, NULL, O_SIZE },
-	{ "block-size", 1, NULL, O_BLOCK }, { "min", 1, NULL, O_MIN },
-	{ "max", 1, NULL, O_MAX }, { "mark-dev", 1, NULL, O_MARKDEV },
-	{ "mark-every", 1, NULL, O_MARKEVERY },
-	{ "simulate-log", 1, NULL, O_SIMULATE },
-	{ "no-discard", 0, NULL, O_NODISCARD },
-	{ "no-zeroes", 0, NULL, O_NOZERO }, { "no-fua", 0, NULL, O_NOFUA },
-	{ "fua-any", 0, NULL, O_FUAANY },
-	{ "parallel-flush", 0, NULL, O_PARALLEL },
-	{ "flush-percent", 1, NULL, O_FLUSHES }, { "hook", 1, NULL, O_HOOK },
-	{ "hook-every", 1, NULL, O_EVERY }, { "hook-max", 1, NULL, O_HOOKMAX },
-	{ "hook-freeze", 0, NULL, O_FREEZE },
-	{ "self-test-corrupt", 1, NULL, O_PLANT }, { "mark", 1, NULL, O_MARK },
-	{ "fresh", 0, NULL, O_FRESH }, { "no-whole", 0, NULL, O_NOWHOLE },
-	{ "initial", 1, NULL, O_INITIAL },
+	{ "log", 1, NULL, OPT_LOG }, { "seconds", 1, NULL, OPT_SECONDS },
+	{ "ops", 1, NULL, OPT_OPS }, { "seed", 1, NULL, OPT_SEED },
+	{ "threads", 1, NULL, OPT_THREADS }, { "size", 1, NULL, OPT_SIZE },
+	{ "block-size", 1, NULL, OPT_BLOCK }, { "min", 1, NULL, OPT_MIN },
+	{ "max", 1, NULL, OPT_MAX }, { "mark-dev", 1, NULL, OPT_MARKDEV },
+	{ "mark-every", 1, NULL, OPT_MARKEVERY },
+	{ "simulate-log", 1, NULL, OPT_SIMULATE },
+	{ "no-discard", 0, NULL, OPT_NODISCARD },
+	{ "no-zeroes", 0, NULL, OPT_NOZERO }, { "no-fua", 0, NULL, OPT_NOFUA },
+	{ "fua-any", 0, NULL, OPT_FUAANY },
+	{ "parallel-flush", 0, NULL, OPT_PARALLEL },
+	{ "flush-percent", 1, NULL, OPT_FLUSHES }, { "hook", 1, NULL, OPT_HOOK },
+	{ "hook-every", 1, NULL, OPT_EVERY }, { "hook-max", 1, NULL, OPT_HOOKMAX },
+	{ "hook-freeze", 0, NULL, OPT_FREEZE },
+	{ "self-test-corrupt", 1, NULL, OPT_PLANT }, { "mark", 1, NULL, OPT_MARK },
+	{ "fresh", 0, NULL, OPT_FRESH }, { "no-whole", 0, NULL, OPT_NOWHOLE },
+	{ "initial", 1, NULL, OPT_INITIAL },
 	{ }
 };
 
@@ -410,17 +413,17 @@ static void usage(void)
 static void take_check_option(int o)
 {
 	switch (o) {
-	case O_MARK:
+	case OPT_MARK:
 		arg.check.all = !strcmp(optarg, "end");
 		arg.check.mark = arg.check.all ? 0 : parse_num(optarg);
 		break;
-	case O_FRESH:
+	case OPT_FRESH:
 		arg.check.fresh = true;
 		break;
-	case O_NOWHOLE:
+	case OPT_NOWHOLE:
 		arg.check.whole = false;
 		break;
-	case O_INITIAL:
+	case OPT_INITIAL:
 		arg.check.initial = optarg;
 		break;
 	default:
@@ -431,24 +434,24 @@ static void take_check_option(int o)
 static void take_hook_option(int o)
 {
 	switch (o) {
-	case O_HOOK:
+	case OPT_HOOK:
 		cw.hook = optarg;
 		break;
-	case O_EVERY:
+	case OPT_EVERY:
 		cw.hook_every = parse_num(optarg);
 		break;
-	case O_HOOKMAX:
+	case OPT_HOOKMAX:
 		cw.hook_max = parse_num(optarg);
 		break;
-	case O_FREEZE:
+	case OPT_FREEZE:
 		cw.hook_freeze = true;
 		break;
-	case O_MARKDEV:
+	case OPT_MARKDEV:
 		if (cw.nr_mark_devs == MAX_MARK_DEVS)
 			die("too many --mark-dev");
 		cw.mark_devs[cw.nr_mark_devs++] = optarg;
 		break;
-	case O_MARKEVERY:
+	case OPT_MARKEVERY:
 		cw.mark_every = max_u64(1, parse_num(optarg));
 		break;
 	default:
@@ -459,25 +462,25 @@ static void take_hook_option(int o)
 static void take_flag(int o)
 {
 	switch (o) {
-	case O_NODISCARD:
+	case OPT_NODISCARD:
 		cw.discard = false;
 		break;
-	case O_NOZERO:
+	case OPT_NOZERO:
 		cw.zeroes = false;
 		break;
-	case O_NOFUA:
+	case OPT_NOFUA:
 		cw.fua = false;
 		break;
-	case O_FUAANY:
+	case OPT_FUAANY:
 		cw.fua_any = true;
 		break;
-	case O_PARALLEL:
+	case OPT_PARALLEL:
 		cw.parallel_flush = true;
 		break;
-	case O_SIMULATE:
+	case OPT_SIMULATE:
 		arg.simulate = optarg;
 		break;
-	case O_PLANT:
+	case OPT_PLANT:
 		arg.plant = optarg;
 		break;
 	default:
@@ -488,34 +491,34 @@ static void take_flag(int o)
 static void take_option(int o)
 {
 	switch (o) {
-	case O_LOG:
+	case OPT_LOG:
 		arg.check.log = optarg;
 		break;
-	case O_SECONDS:
+	case OPT_SECONDS:
 		cw.seconds = parse_num(optarg);
 		break;
-	case O_OPS:
+	case OPT_OPS:
 		cw.ops = parse_num(optarg);
 		break;
-	case O_SEED:
+	case OPT_SEED:
 		cw.seed = parse_num(optarg);
 		break;
-	case O_THREADS:
+	case OPT_THREADS:
 		cw.threads = parse_num(optarg);
 		break;
-	case O_SIZE:
+	case OPT_SIZE:
 		arg.size = parse_size(optarg);
 		break;
-	case O_BLOCK:
+	case OPT_BLOCK:
 		arg.block = parse_size(optarg);
 		break;
-	case O_MIN:
+	case OPT_MIN:
 		cw.min = parse_size(optarg);
 		break;
-	case O_MAX:
+	case OPT_MAX:
 		cw.max = parse_size(optarg);
 		break;
-	case O_FLUSHES:
+	case OPT_FLUSHES:
 		cw.flush_percent = parse_num(optarg);
 		break;
 	default:

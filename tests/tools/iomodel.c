@@ -6,14 +6,12 @@
  * each byte of the device must read as. Operations on the same bytes exclude
  * each other (a lock on the range), so the model is exact at every instant.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <getopt.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 
 #include "common.h"
 #include "lib/cut.h"
@@ -304,27 +302,13 @@ static void *work(void *arg)
 
 /* Hooks */
 
-static bool run_hook(unsigned int no)
-{
-	char cmd[4096];
-	int status;
-
-	if (snprintf(cmd, sizeof(cmd), "%s %u", io.hook, no) >= (int)sizeof(cmd))
-		die("hook too long");
-	status = system(cmd);
-	if (status == 0)
-		return true;
-	bad("hook %u failed (%s %d)", no, WIFEXITED(status) ? "exit" : "status",
-	    WIFEXITED(status) ? WEXITSTATUS(status) : status);
-	fail_run();
-	return false;
-}
-
 static void hook_now(unsigned int no)
 {
 	if (io.hook_freeze)
 		pthread_rwlock_wrlock(&io.gate);
-	if (run_hook(no) && io.hook_freeze)
+	if (!run_cmd("%s %u", io.hook, no))
+		fail_run();
+	else if (io.hook_freeze)
 		model_save(&io.model, no);
 	if (io.hook_freeze)
 		pthread_rwlock_unlock(&io.gate);
@@ -435,27 +419,27 @@ static void print_counts(void)
 }
 
 enum {
-	O_MODEL = 256, O_SECONDS, O_OPS, O_THREADS, O_SEED, O_SIZE, O_MIN,
-	O_MAX, O_NODISCARD, O_NOZERO, O_NOFLUSH, O_ALIGN, O_BLOCK, O_HOOK,
-	O_EVERY, O_HOOKMAX, O_FREEZE, O_OVERLAP, O_INITDEV, O_INIT, O_PLANT,
-	O_VERIFY, O_READS, O_OFFSET,
+	OPT_MODEL = 256, OPT_SECONDS, OPT_OPS, OPT_THREADS, OPT_SEED, OPT_SIZE, OPT_MIN,
+	OPT_MAX, OPT_NODISCARD, OPT_NOZERO, OPT_NOFLUSH, OPT_ALIGN, OPT_BLOCK, OPT_HOOK,
+	OPT_EVERY, OPT_HOOKMAX, OPT_FREEZE, OPT_OVERLAP, OPT_INITDEV, OPT_INIT, OPT_PLANT,
+	OPT_VERIFY, OPT_READS, OPT_OFFSET,
 };
 
 static const struct option options[] = {
-	{ "model", 1, NULL, O_MODEL }, { "seconds", 1, NULL, O_SECONDS },
-	{ "ops", 1, NULL, O_OPS }, { "threads", 1, NULL, O_THREADS },
-	{ "seed", 1, NULL, O_SEED }, { "size", 1, NULL, O_SIZE },
-	{ "min", 1, NULL, O_MIN }, { "max", 1, NULL, O_MAX },
-	{ "no-discard", 0, NULL, O_NODISCARD },
-	{ "no-zeroes", 0, NULL, O_NOZERO }, { "no-flush", 0, NULL, O_NOFLUSH },
-	{ "align", 1, NULL, O_ALIGN }, { "block-size", 1, NULL, O_BLOCK },
-	{ "hook", 1, NULL, O_HOOK }, { "hook-every", 1, NULL, O_EVERY },
-	{ "hook-max", 1, NULL, O_HOOKMAX }, { "hook-freeze", 0, NULL, O_FREEZE },
-	{ "overlap", 0, NULL, O_OVERLAP },
-	{ "init-from-dev", 0, NULL, O_INITDEV }, { "init", 1, NULL, O_INIT },
-	{ "self-test-corrupt", 1, NULL, O_PLANT },
-	{ "verify-end", 0, NULL, O_VERIFY },
-	{ "read-percent", 1, NULL, O_READS }, { "offset", 1, NULL, O_OFFSET },
+	{ "model", 1, NULL, OPT_MODEL }, { "seconds", 1, NULL, OPT_SECONDS },
+	{ "ops", 1, NULL, OPT_OPS }, { "threads", 1, NULL, OPT_THREADS },
+	{ "seed", 1, NULL, OPT_SEED }, { "size", 1, NULL, OPT_SIZE },
+	{ "min", 1, NULL, OPT_MIN }, { "max", 1, NULL, OPT_MAX },
+	{ "no-discard", 0, NULL, OPT_NODISCARD },
+	{ "no-zeroes", 0, NULL, OPT_NOZERO }, { "no-flush", 0, NULL, OPT_NOFLUSH },
+	{ "align", 1, NULL, OPT_ALIGN }, { "block-size", 1, NULL, OPT_BLOCK },
+	{ "hook", 1, NULL, OPT_HOOK }, { "hook-every", 1, NULL, OPT_EVERY },
+	{ "hook-max", 1, NULL, OPT_HOOKMAX }, { "hook-freeze", 0, NULL, OPT_FREEZE },
+	{ "overlap", 0, NULL, OPT_OVERLAP },
+	{ "init-from-dev", 0, NULL, OPT_INITDEV }, { "init", 1, NULL, OPT_INIT },
+	{ "self-test-corrupt", 1, NULL, OPT_PLANT },
+	{ "verify-end", 0, NULL, OPT_VERIFY },
+	{ "read-percent", 1, NULL, OPT_READS }, { "offset", 1, NULL, OPT_OFFSET },
 	{ }
 };
 
@@ -501,25 +485,25 @@ static void parse_every(const char *s)
 static void option_of_device(int opt, struct args *a)
 {
 	switch (opt) {
-	case O_MODEL:
+	case OPT_MODEL:
 		a->model = optarg;
 		break;
-	case O_INIT:
+	case OPT_INIT:
 		a->init = optarg;
 		break;
-	case O_INITDEV:
+	case OPT_INITDEV:
 		a->init_from_dev = true;
 		break;
-	case O_PLANT:
+	case OPT_PLANT:
 		a->plant = optarg;
 		break;
-	case O_SIZE:
+	case OPT_SIZE:
 		a->size = parse_size(optarg);
 		break;
-	case O_BLOCK:
+	case OPT_BLOCK:
 		a->block = parse_size(optarg);
 		break;
-	case O_OFFSET:
+	case OPT_OFFSET:
 		a->offset = parse_size(optarg);
 		break;
 	default:
@@ -530,16 +514,16 @@ static void option_of_device(int opt, struct args *a)
 static void option_of_hook(int opt, struct args *a)
 {
 	switch (opt) {
-	case O_HOOK:
+	case OPT_HOOK:
 		io.hook = optarg;
 		break;
-	case O_EVERY:
+	case OPT_EVERY:
 		parse_every(optarg);
 		break;
-	case O_HOOKMAX:
+	case OPT_HOOKMAX:
 		io.hook_max = parse_num(optarg);
 		break;
-	case O_FREEZE:
+	case OPT_FREEZE:
 		io.hook_freeze = true;
 		break;
 	default:
@@ -550,19 +534,19 @@ static void option_of_hook(int opt, struct args *a)
 static void option_flag(int opt, struct args *a)
 {
 	switch (opt) {
-	case O_NODISCARD:
+	case OPT_NODISCARD:
 		io.discard = false;
 		break;
-	case O_NOZERO:
+	case OPT_NOZERO:
 		io.zeroes = false;
 		break;
-	case O_NOFLUSH:
+	case OPT_NOFLUSH:
 		io.flush = false;
 		break;
-	case O_OVERLAP:
+	case OPT_OVERLAP:
 		io.overlap = true;
 		break;
-	case O_VERIFY:
+	case OPT_VERIFY:
 		io.verify_end = true;
 		break;
 	default:
@@ -573,28 +557,28 @@ static void option_flag(int opt, struct args *a)
 static void take_option(int opt, struct args *a)
 {
 	switch (opt) {
-	case O_SECONDS:
+	case OPT_SECONDS:
 		io.seconds = parse_num(optarg);
 		break;
-	case O_OPS:
+	case OPT_OPS:
 		io.ops = parse_num(optarg);
 		break;
-	case O_THREADS:
+	case OPT_THREADS:
 		io.threads = parse_num(optarg);
 		break;
-	case O_SEED:
+	case OPT_SEED:
 		io.seed = parse_num(optarg);
 		break;
-	case O_MIN:
+	case OPT_MIN:
 		io.min = parse_size(optarg);
 		break;
-	case O_MAX:
+	case OPT_MAX:
 		io.max = parse_size(optarg);
 		break;
-	case O_ALIGN:
+	case OPT_ALIGN:
 		io.align = parse_size(optarg);
 		break;
-	case O_READS:
+	case OPT_READS:
 		io.read_percent = parse_num(optarg);
 		break;
 	default:

@@ -15,7 +15,6 @@
  *
  * When the disk is used up it is discarded, or a hook gives it a new top.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <getopt.h>
 #include <liburing.h>
@@ -329,18 +328,13 @@ static void read_set(u8 *buf)
 
 static void renew_disk(void)
 {
-	char cmd[4096];
 	int r;
 
 	lu.cursor = 0;
 	lu.passes++;
 	if (lu.hook) {
-		snprintf(cmd, sizeof(cmd), "%s %llu", lu.hook,
-			 (unsigned long long)lu.passes);
-		if (!system(cmd))
-			return;
-		bad("'%s' failed", cmd);
-		atomic_store(&lu.failed, true);
+		if (!run_cmd("%s %llu", lu.hook, (unsigned long long)lu.passes))
+			atomic_store(&lu.failed, true);
 	} else if (lu.discard) {
 		r = dev_discard(&lu.dev, 0, lu.dev.size);
 		if (r)

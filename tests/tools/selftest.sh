@@ -27,6 +27,7 @@ build() {
 		[ -n "$more" ] || continue
 		# shellcheck disable=SC2086 # lists of words
 		(cd "$top" && gcc -O2 -Wall -Wextra -Werror -std=gnu11 \
+			-D_GNU_SOURCE \
 			-o "$bin/$(basename "$src" .c)" "$src" $more $libs) || exit 2
 	done
 }

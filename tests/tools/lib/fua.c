@@ -3,7 +3,6 @@
  * On a block device a synchronous write with O_DSYNC is a FUA write and then a
  * flush; only an asynchronous one comes without the flush.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <linux/aio_abi.h>
 #include <linux/fs.h>
