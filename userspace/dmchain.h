@@ -472,6 +472,9 @@ void show_map_end(struct show_map *s);
 /** module_load() - dm-chain is loaded, or its line printed */
 int module_load(void);
 
+/** module_load_other() - a module of the kernel's own; 0 or a negative errno */
+int module_load_other(const char *name);
+
 /* control.c */
 
 /** control_open() - /dev/dm-chain, module loaded if need be, ABI checked, host

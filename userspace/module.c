@@ -86,6 +86,19 @@ static int insert_file(struct kmod_ctx *ctx, const char *path)
 	return err == -EEXIST ? 0 : err;
 }
 
+int module_load_other(const char *name)
+{
+	struct kmod_ctx *ctx = kmod_new(NULL, NULL);
+	int err;
+
+	if (!ctx)
+		return -ENOMEM;
+	kmod_set_log_priority(ctx, 0);
+	err = insert_by_name(ctx, name);
+	kmod_unref(ctx);
+	return err < 0 ? err : 0;
+}
+
 int module_load(void)
 {
 	const char *path = secure_getenv("DMCHAIN_MODULE");
