@@ -472,8 +472,6 @@ void show_map_end(struct show_map *s);
 /** module_load() - dm-chain is loaded, or its line printed */
 int module_load(void);
 
-/** module_load_other() - a module of the kernel's own; 0 or a negative errno */
-int module_load_other(const char *name);
 
 /* control.c */
 

@@ -393,14 +393,14 @@ static int reopen(const struct image *img, bool write)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Without udev's static nodes the first one loads the module by hand. */
 static int loop_control(void)
 {
 	int fd = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
 
-	if (fd < 0 && (errno == ENOENT || errno == ENODEV) &&
-	    !module_load_other("loop"))
+	if (fd < 0 && errno == ENOENT) {
+		module_load_loop();
 		fd = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	}
 	return fd < 0 ? -errno : fd;
 }
 
