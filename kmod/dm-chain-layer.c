@@ -595,7 +595,7 @@ static const char *use_forbids_write(const struct chain_header *h)
 	if (!chain_id_equal(&h->use_host, &host))
 		return "Top layer is in use by another machine (feature force takes it)";
 	if (chain_id_equal(&h->use_boot, &chain_instance))
-		return "Top layer is a copy of an open one, or was not closed (feature force takes it)";
+		return "Top layer is a copy of an open one (feature force takes it)";
 	return NULL;	/* this machine crashed: nothing to repair */
 }
 

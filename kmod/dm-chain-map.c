@@ -313,19 +313,18 @@ static int map_zero(struct chain_inst *ci, struct bio *bio)
 	return DM_MAPIO_SUBMITTED;
 }
 
-/* A write-zeroes that covers no whole block, or the head of a longer one. */
+/*
+ * A write-zeroes that covers no whole block, or the head of a longer one. The
+ * zeroes are written, also to a block in place: the device below need not know
+ * write-zeroes, and may find out only now.
+ */
 static int zero_edge(struct chain_inst *ci, struct bio *bio)
 {
 	struct chain_layer *l = chain_top(ci)->layer;
 	u64 block = sector_to_block(l, bio->bi_iter.bi_sector);
-	unsigned int state = chain_statemap_get(&l->map, block);
 
-	switch (state) {
-	case DM_CHAIN_DATA:
-		return write_in_place(ci, bio, block, 1);
-	case DM_CHAIN_DAMAGED:
+	if (chain_statemap_get(&l->map, block) == DM_CHAIN_DAMAGED)
 		return end(bio, BLK_STS_IOERR);
-	}
 	return defer(ci, bio);
 }
 

@@ -387,8 +387,11 @@ bool chain_meta_flush(struct chain_layer *l, struct chain_bio *cb,
 /** chain_meta_sync() - the same for a caller that waits */
 int chain_meta_sync(struct chain_layer *l);
 
-/** chain_meta_hold() / chain_meta_release() - rounds wait in between
- * @failed: the waiters get an error */
+/**
+ * chain_meta_hold() - no round starts until chain_meta_release()
+ *
+ * chain_meta_release() with @failed: those who wait get an error.
+ */
 void chain_meta_hold(struct chain_layer *l);
 void chain_meta_release(struct chain_layer *l, bool failed);
 
