@@ -22,6 +22,7 @@ say = @$(if $(filter 0,$(V)),echo "  $(1)	$(2)",:)
 CC := gcc
 DESTDIR ?=
 PREFIX ?= /usr/local
+UDEVDIR ?= /usr/lib/udev
 
 help:	## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1	/p' $(top)/Makefile | expand -t 12
@@ -174,6 +175,8 @@ vm: ## a shell in a VM with module and controller; K=6.1, 6.12 or debug
 
 install: all ## module for the running kernel, controller, rules, manual pages
 	install -D -m 755 $(O)/dmchain $(DESTDIR)$(PREFIX)/sbin/dmchain
+	install -D -m 644 -t $(DESTDIR)$(UDEVDIR)/rules.d userspace/udev/*.rules
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 Documentation/*.8
 	if [ -e $(O)/mod-$$(uname -r)/kmod/dm-chain.ko ]; then \
 		install -D -m 644 $(O)/mod-$$(uname -r)/kmod/dm-chain.ko \
 			$(DESTDIR)/lib/modules/$$(uname -r)/updates/dm-chain.ko && \
