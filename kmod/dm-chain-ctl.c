@@ -19,7 +19,7 @@ static struct chain_id host_id;
 
 /* A descriptor: whether it holds RCU expedited; the mutex is its own. */
 struct ctl {
-	struct mutex mutex;
+	struct mutex mutex;	/* @expedited */
 	bool expedited;
 };
 
@@ -30,9 +30,7 @@ void chain_host_id(struct chain_id *host)
 	mutex_unlock(&chain_registry_mutex);
 }
 
-/*----------------------------------------------------------------
- * Calls
- *--------------------------------------------------------------*/
+/* --- Calls --- */
 
 static int do_version(struct ctl *ctl, void *data)
 {
@@ -270,9 +268,7 @@ static int do_expedite(struct ctl *ctl, void *data)
 	return 0;
 }
 
-/*----------------------------------------------------------------
- * The device
- *--------------------------------------------------------------*/
+/* --- The device --- */
 
 union arg {
 	struct dm_chain_version version;

@@ -83,32 +83,46 @@ static struct chain_disk *disk_alloc(struct mapped_device *md)
 	return d;
 }
 
-int chain_disk_join(struct chain_inst *ci, char **error)
+/* Join the disk of @md; make it of @fresh if there is none. NULL: none. */
+static struct chain_disk *join(struct chain_inst *ci, struct mapped_device *md,
+			       struct chain_disk *fresh)
 {
-	struct mapped_device *md = dm_table_get_md(ci->ti->table);
-	struct chain_disk *fresh = disk_alloc(md), *d;
-	int r = 0;
+	struct chain_disk *d;
 
-	*error = "Cannot allocate memory for a disk";
-	if (!fresh)
-		return -ENOMEM;
 	mutex_lock(&chain_registry_mutex);
 	d = find_md(md);
-	if (!d) {
+	if (!d && fresh) {
 		d = fresh;
-		fresh = NULL;
 		list_add(&d->list, &disks);
 	}
-	if (d->switching) {
-		*error = "A switch of the disk is under way";
-		r = -EBUSY;
-	} else {
+	if (d && d->switching) {
+		d = ERR_PTR(-EBUSY);
+	} else if (d) {
 		ci->disk = d;
 		list_add(&ci->list, &d->insts);
 	}
 	mutex_unlock(&chain_registry_mutex);
-	disk_free(fresh);
-	return r;
+	return d;
+}
+
+int chain_disk_join(struct chain_inst *ci, char **error)
+{
+	struct mapped_device *md = dm_table_get_md(ci->ti->table);
+	struct chain_disk *d = join(ci, md, NULL), *fresh = NULL;
+
+	if (!d) {
+		*error = "Cannot allocate memory for a disk";
+		fresh = disk_alloc(md);
+		if (!fresh)
+			return -ENOMEM;
+		d = join(ci, md, fresh);
+	}
+	if (d != fresh)
+		disk_free(fresh);
+	if (!IS_ERR(d))
+		return 0;
+	*error = "A switch of the disk is under way";
+	return PTR_ERR(d);
 }
 
 bool chain_any_disk(void)

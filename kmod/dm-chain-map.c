@@ -24,9 +24,7 @@
  */
 #include "dm-chain.h"
 
-/*----------------------------------------------------------------
- * Ends of a bio
- *--------------------------------------------------------------*/
+/* --- Ends of a bio --- */
 
 static int remap(struct chain_att *att, struct bio *bio)
 {
@@ -86,9 +84,7 @@ void chain_end_write(struct chain_inst *ci, struct bio *bio, bool fua)
 		bio_endio(bio);
 }
 
-/*----------------------------------------------------------------
- * Writes that do something at their end
- *--------------------------------------------------------------*/
+/* --- Writes that do something at their end --- */
 
 static void write_end_io(struct bio *bio)
 {
@@ -158,9 +154,7 @@ static int first_write(struct chain_inst *ci, struct bio *bio, u64 block, u32 n)
 	return remap(chain_top(ci), bio);
 }
 
-/*----------------------------------------------------------------
- * By operation
- *--------------------------------------------------------------*/
+/* --- By operation --- */
 
 /* Cut the bio to its first @sectors, if it has more. */
 static void clip(struct bio *bio, sector_t sectors)
@@ -319,19 +313,18 @@ static int map_zero(struct chain_inst *ci, struct bio *bio)
 	return DM_MAPIO_SUBMITTED;
 }
 
-/* A write-zeroes that covers no whole block, or the head of a longer one. */
+/*
+ * A write-zeroes that covers no whole block, or the head of a longer one. The
+ * zeroes are written, also to a block in place: the device below need not know
+ * write-zeroes, and may find out only now.
+ */
 static int zero_edge(struct chain_inst *ci, struct bio *bio)
 {
 	struct chain_layer *l = chain_top(ci)->layer;
 	u64 block = sector_to_block(l, bio->bi_iter.bi_sector);
-	unsigned int state = chain_statemap_get(&l->map, block);
 
-	switch (state) {
-	case DM_CHAIN_DATA:
-		return write_in_place(ci, bio, block, 1);
-	case DM_CHAIN_DAMAGED:
+	if (chain_statemap_get(&l->map, block) == DM_CHAIN_DAMAGED)
 		return end(bio, BLK_STS_IOERR);
-	}
 	return defer(ci, bio);
 }
 

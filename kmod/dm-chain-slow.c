@@ -25,9 +25,7 @@
 
 #define BOUNCE_ORDER	4	/* for blocks above 4 KiB, if there is memory */
 
-/*----------------------------------------------------------------
- * Waiting for a lock
- *--------------------------------------------------------------*/
+/* --- Waiting for a lock --- */
 
 void chain_unpark(struct chain_disk *disk)
 {
@@ -62,9 +60,7 @@ static bool lock_or_park(struct chain_bio *cb, u64 block, u32 n)
 	return locked;
 }
 
-/*----------------------------------------------------------------
- * Copy-up
- *--------------------------------------------------------------*/
+/* --- Copy-up --- */
 
 struct bounce {
 	void *buf;
@@ -204,9 +200,7 @@ static int copy_up(struct chain_inst *ci, struct bio *bio, u64 block,
 	return r;
 }
 
-/*----------------------------------------------------------------
- * A deferred bio
- *--------------------------------------------------------------*/
+/* --- A deferred bio --- */
 
 static void submit(struct chain_inst *ci, struct bio *bio)
 {
@@ -227,6 +221,25 @@ static void finish(struct chain_inst *ci, struct bio *bio, int err)
 	chain_end_write(ci, bio, bio->bi_opf & REQ_FUA);
 }
 
+/* Zeroes into a block in place. */
+static int write_zeroes(struct chain_inst *ci, struct bio *bio)
+{
+	struct chain_att *top = chain_top(ci);
+	u64 at = (top->data_sector + bio->bi_iter.bi_sector) << SECTOR_SHIFT;
+	u32 left = bio->bi_iter.bi_size, n;
+	struct bounce b;
+	int r = 0;
+
+	bounce_get(ci->disk, &b, left);
+	memset(b.buf, 0, min(left, b.bytes));
+	for (; left && !r; at += n, left -= n) {
+		n = min(left, b.bytes);
+		r = chain_rw(top, CHAIN_GUEST, at, b.buf, n, REQ_OP_WRITE);
+	}
+	bounce_put(ci->disk, &b);
+	return r;
+}
+
 static void slow_part_of_block(struct chain_bio *cb, struct bio *bio, u64 block)
 {
 	struct chain_inst *ci = cb->inst;
@@ -239,6 +252,10 @@ static void slow_part_of_block(struct chain_bio *cb, struct bio *bio, u64 block)
 	if (state == DM_CHAIN_DATA) {
 		/* Somebody was here before: in place, its map with a round. */
 		chain_unlock_blocks(ci->disk, block, 1);
+		if (bio_op(bio) == REQ_OP_WRITE_ZEROES) {
+			finish(ci, bio, write_zeroes(ci, bio));
+			return;
+		}
 		chain_hook_write(ci, bio, block, 0);
 		submit(ci, bio);
 		return;

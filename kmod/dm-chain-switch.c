@@ -28,11 +28,10 @@
 
 #include "dm-chain.h"
 
+/* One switch at a time, host-wide: outermost of all locks. */
 static DEFINE_MUTEX(switch_mutex);
 
-/*----------------------------------------------------------------
- * Having a disk to oneself
- *--------------------------------------------------------------*/
+/* --- Having a disk to oneself --- */
 
 static int claim(dev_t devt, struct chain_disk **disk)
 {
@@ -95,9 +94,7 @@ static int check_writable(struct chain_inst *ci)
 	return 0;
 }
 
-/*----------------------------------------------------------------
- * Snapshot
- *--------------------------------------------------------------*/
+/* --- Snapshot --- */
 
 /* Suspended: the layer in role next becomes the top. */
 static void push_top(struct chain_inst *ci)
@@ -196,7 +193,7 @@ static int commit_snapshot(struct chain_disk *disk, struct chain_att *old,
 	if (r) {
 		WRITE_ONCE(disk->failed, true);
 		chain_meta_release(new->layer, true);
-		DMERR("%s: snapshot could not be made durable (%d): open the disk again at its old top",
+		DMERR("%s: snapshot is not durable (%d): open the disk again at its old top",
 		      disk->name, r);
 		return -EIO;
 	}
@@ -277,9 +274,7 @@ int chain_switch(const struct dm_chain_switch *arg)
 	return switch_user(arg, &sd);
 }
 
-/*----------------------------------------------------------------
- * Resize
- *--------------------------------------------------------------*/
+/* --- Resize --- */
 
 /* What a larger layer needs, got before the pause. */
 struct growth {

@@ -16,9 +16,7 @@
 
 #include "dm-chain.h"
 
-/*----------------------------------------------------------------
- * Devices
- *--------------------------------------------------------------*/
+/* --- Devices --- */
 
 static blk_mode_t dev_mode(u8 word)
 {
@@ -86,9 +84,7 @@ static int open_device(struct chain_inst *ci, struct chain_att *att,
 	return check_device(ci, att, error);
 }
 
-/*----------------------------------------------------------------
- * Does the table fit the headers, and the running disk
- *--------------------------------------------------------------*/
+/* --- Does the table fit the headers, and the running disk --- */
 
 static const char *link_error(enum chain_link_status s)
 {
@@ -247,9 +243,7 @@ static int check_table(struct chain_inst *ci, char **error)
 	return r;
 }
 
-/*----------------------------------------------------------------
- * Making and freeing a table
- *--------------------------------------------------------------*/
+/* --- Making and freeing a table --- */
 
 static void inst_free(struct chain_inst *ci)
 {
@@ -395,9 +389,7 @@ static void chain_dtr(struct dm_target *ti)
 	inst_free(ti->private);
 }
 
-/*----------------------------------------------------------------
- * Suspend and resume
- *--------------------------------------------------------------*/
+/* --- Suspend and resume --- */
 
 /* Quiet: no guest I/O is under way; stop what goes on without it. */
 static void chain_postsuspend(struct dm_target *ti)
@@ -429,9 +421,7 @@ static void chain_resume(struct dm_target *ti)
 		queue_work(disk->wq, &disk->merge_work);
 }
 
-/*----------------------------------------------------------------
- * What the core asks
- *--------------------------------------------------------------*/
+/* --- What the core asks --- */
 
 static void print_att(char *result, unsigned int maxlen, unsigned int *size,
 		      const struct chain_att *att)

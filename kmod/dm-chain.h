@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * dm-chain: layered copy-on-write disks. Private header of the module.
+ * Layered copy-on-write disks: private header of the module.
  *
  * The objects, and who owns them:
  *
@@ -80,7 +80,7 @@ struct chain_layer {
 	struct chain_id uuid;
 	struct completion loaded;
 	int load_error;
-	struct mutex rw_mutex;
+	struct mutex rw_mutex;		/* header updates */
 	struct chain_header hdr;
 	sector_t size;
 	sector_t limit;
@@ -192,7 +192,7 @@ struct chain_disk {
 	bool stop;
 	struct chain_inst *live;
 	struct chain_locks locks;
-	spinlock_t lock;
+	spinlock_t lock;		/* @parked */
 	struct list_head parked;
 	struct workqueue_struct *wq;
 	mempool_t pages;
@@ -387,8 +387,11 @@ bool chain_meta_flush(struct chain_layer *l, struct chain_bio *cb,
 /** chain_meta_sync() - the same for a caller that waits */
 int chain_meta_sync(struct chain_layer *l);
 
-/** chain_meta_hold() / chain_meta_release() - rounds wait in between
- * @failed: the waiters get an error */
+/**
+ * chain_meta_hold() - no round starts until chain_meta_release()
+ *
+ * chain_meta_release() with @failed: those who wait get an error.
+ */
 void chain_meta_hold(struct chain_layer *l);
 void chain_meta_release(struct chain_layer *l, bool failed);
 

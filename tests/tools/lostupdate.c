@@ -282,6 +282,20 @@ static void complain(const struct round *r, unsigned int i, const u8 *want,
 	atomic_store(&lu.failed, true);
 }
 
+/*
+ * Two writes of one sector at the same time leave either, and on a RAM disk,
+ * which copies byte by byte, a mixture of both; but nothing else.
+ */
+static bool is_of_either(const u8 *seen, const u8 *a, const u8 *b, u64 len)
+{
+	u64 i;
+
+	for (i = 0; i < len; i++)
+		if (seen[i] != a[i] && seen[i] != b[i])
+			return false;
+	return true;
+}
+
 static void judge_part(const struct round *r, unsigned int i)
 {
 	const u8 *seen = r->after + i * lu.part, *want = r->before + i * lu.part;
@@ -293,7 +307,7 @@ static void judge_part(const struct round *r, unsigned int i)
 		what = "the write of the whole block is lost";
 	}
 	if (r->kind == KIND_BESIDE && r->early & bit &&
-	    !memcmp(seen, want, lu.part))
+	    is_of_either(seen, want, r->parts[i].buf, lu.part))
 		return;
 	if ((r->early | r->late) & bit) {
 		want = r->parts[i].buf;
