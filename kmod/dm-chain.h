@@ -458,6 +458,8 @@ int chain_zero_blocks(struct chain_inst *ci, u64 block, u64 n, gfp_t gfp);
 /* dm-chain-slow.c: bios that have to wait */
 void chain_defer(struct chain_inst *ci, struct bio *bio);
 void chain_unpark(struct chain_disk *disk);
+/** chain_gave_up() - a try for a lock failed, and its bio won't park for it */
+void chain_gave_up(struct chain_disk *disk);
 
 /* dm-chain-disk.c */
 
