@@ -99,13 +99,16 @@ setup()
 	deep_chain
 	take_ram
 	first_ram=$ram
+	dd if=/dev/zero of=$ram bs=1M count=160 oflag=direct status=none
 	take_ram
 	base_ram=$ram
 	fill $base_ram
 	take_ram
 	cow_ram=$ram
+	dd if=/dev/zero of=$ram bs=1M count=160 oflag=direct status=none
 	take_ram
 	pool_ram=$ram
+	dd if=/dev/zero of=$ram bs=1M count=160 oflag=direct status=none
 	take_ram
 	meta_ram=$ram
 	dmsetup status | sed -n '/: 0 [0-9]* chain /s/^/# /p' >&2
