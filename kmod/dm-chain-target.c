@@ -471,6 +471,8 @@ static void chain_status(struct dm_target *ti, status_type_t type,
 	struct chain_inst *ci = ti->private;
 	unsigned int sz = 0;
 
+	/* A switch changes topology and lookup under it. */
+	mutex_lock(&chain_registry_mutex);
 	switch (type) {
 	case STATUSTYPE_INFO:
 		DMEMIT("%s %u lookup-bytes=%zu unmerged=%u violations=%lld",
@@ -488,6 +490,7 @@ static void chain_status(struct dm_target *ti, status_type_t type,
 		       chain_top(ci)->layer->hdr.cid.b);
 		break;
 	}
+	mutex_unlock(&chain_registry_mutex);
 }
 
 static int chain_iterate_devices(struct dm_target *ti,
