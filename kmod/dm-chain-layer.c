@@ -769,27 +769,37 @@ void chain_layer_downgrade(struct chain_disk *disk, struct chain_att *att)
 	mutex_unlock(&chain_registry_mutex);
 }
 
+/* One sample, a page at a time: a commit record must not fail for memory. */
+static int fingerprint_sample(struct chain_att *att, struct chain_id *fp,
+			      unsigned int i, void *page)
+{
+	u64 offset, size = (u64)att->layer->size << SECTOR_SHIFT;
+	u32 len, n;
+	int r;
+
+	chain_raw_sample(size, i, &offset, &len);
+	for (; len; offset += n, len -= n) {
+		n = min_t(u32, len, PAGE_SIZE);
+		r = chain_rw(att, CHAIN_META, offset, page, n, REQ_OP_READ);
+		if (r)
+			return r;
+		chain_raw_fingerprint_update(fp, i, page, n);
+	}
+	return 0;
+}
+
 int chain_raw_fingerprint(struct chain_att *att, struct chain_id *fp)
 {
-	u64 size = (u64)att->layer->size << SECTOR_SHIFT, offset;
-	void *buf = (void *)__get_free_pages(GFP_KERNEL,
-					     get_order(CHAIN_RAW_EDGE_BYTES));
+	void *page = (void *)__get_free_page(GFP_KERNEL);
 	unsigned int i;
-	u32 len;
 	int r = 0;
 
-	if (!buf)
+	if (!page)
 		return -ENOMEM;
 	memset(fp, 0, sizeof(*fp));
-	for (i = 0; i < CHAIN_RAW_SAMPLES && !r; i++) {
-		chain_raw_sample(size, i, &offset, &len);
-		if (!len)
-			continue;
-		r = chain_rw(att, CHAIN_META, offset, buf, len, REQ_OP_READ);
-		if (!r)
-			chain_raw_fingerprint_update(fp, i, buf, len);
-	}
-	free_pages((unsigned long)buf, get_order(CHAIN_RAW_EDGE_BYTES));
+	for (i = 0; i < CHAIN_RAW_SAMPLES && !r; i++)
+		r = fingerprint_sample(att, fp, i, page);
+	free_page((unsigned long)page);
 	return r;
 }
 

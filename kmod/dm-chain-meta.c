@@ -156,12 +156,13 @@ static unsigned int take_dirty(struct chain_groups *g, struct group_buf *bufs,
 		for_each_set_bit(i, &bits, BITS_PER_LONG) {
 			if (n == max) {
 				set_bit(word, g->summary);
-				return n;
+				goto out;
 			}
 			clear_bit(word * BITS_PER_LONG + i, g->dirty);
 			bufs[n++].group = word * BITS_PER_LONG + i;
 		}
 	}
+out:
 	/* The caller reads the states after this: pairs with the first one there. */
 	smp_mb__after_atomic();
 	return n;
