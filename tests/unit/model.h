@@ -50,6 +50,7 @@ enum plant {
 	/* flush rounds and map sectors */
 	BUILD_FROM_CUR,		/* sectors show the map as it is after FLUSH 1 */
 	BIT_AT_SUBMIT,		/* `data` when the write starts, not when done */
+	DIRTY_LATE,		/* others see `data` before flushes see a change */
 	NO_FIRST_FLUSH,
 	NO_SECOND_FLUSH,
 	FUA_ONLY,		/* FUA sectors in a round without a FLUSH */

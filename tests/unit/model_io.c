@@ -479,7 +479,7 @@ static bool may_be_data_on_disk(const struct state *s, int l, int b)
 
 enum {
 	GUEST_START, GUEST_WRITTEN, GUEST_FLUSHED, GUEST_TRACKED, GUEST_FLAGGED,
-	GUEST_FUA, GUEST_FUA_DONE
+	GUEST_FUA, GUEST_FUA_DONE, GUEST_DIRTY
 };
 
 static const struct guest_op *request(const struct state *s, int me)
@@ -689,7 +689,11 @@ static int guest_start(struct state *s, int me)
 	return start_write(s, me, op, l);
 }
 
-/* The data is on the device, so the map may say so. */
+/*
+ * The data is on the device, so the map may say so. The change is there for the
+ * next round in the same instant: a write in place, which another request may
+ * already be by now, adds none of its own and relies on it.
+ */
 static void written(struct state *s, int l, int b)
 {
 	for (int i = 0; i < NR_SECTORS; i++)
@@ -705,6 +709,12 @@ static int guest_written(struct state *s, int me)
 
 	for (int i = 0; a->fua && i < NR_SECTORS; i++)
 		unit_fua_done(&s->u[a->x][data_unit(op->b, i)]);
+	if (planted(DIRTY_LATE) && s->l[a->x].cur[op->b] != DATA) {
+		written(s, a->x, op->b);
+		s->l[a->x].dirty &= ~BIT(op->b);
+		k->inflight &= ~BIT(op->b);
+		return GUEST_DIRTY;
+	}
 	written(s, a->x, op->b);
 	if (a->y)
 		written(s, a->y - 1, op->b);
@@ -716,6 +726,12 @@ static int guest_written(struct state *s, int me)
 	if (a->fua)
 		note_flush(&k->h[op->b], last_write(&k->h[op->b]));
 	k->inflight &= ~BIT(op->b);
+	return next_request(s, me);
+}
+
+static int guest_dirty(struct state *s, int me)
+{
+	s->l[s->a[me].x].dirty |= BIT(request(s, me)->b);
 	return next_request(s, me);
 }
 
@@ -784,6 +800,7 @@ const struct step guest[] = {
 	[GUEST_FLAGGED] = STEP("change flag durable (planted)", guest_flagged),
 	[GUEST_FUA] = STEP("FUA write asks for a round", guest_fua),
 	[GUEST_FUA_DONE] = STEP("FUA write completes", guest_fua_done),
+	[GUEST_DIRTY] = STEP("write dirties the map (planted)", guest_dirty),
 };
 
 /* --- punching --- */

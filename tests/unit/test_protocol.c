@@ -249,6 +249,16 @@ static const struct scenario flush_fua_writes = {
 	.actor[0] = { GUEST(fua_twice), GUEST(fua_between), FLUSHER(1) },
 };
 
+SCRIPT(first_half, H(1, 16));
+SCRIPT(second_half, H(1, 17) F);
+
+static const struct scenario flush_same_block = {
+	.name = "two writes into one block", .init = init_half_top,
+	.geometry = ONE_SECTOR, .kind = { RAW, CHAIN }, .disks = 1,
+	.tops = { BIT(1) }, .rot = true,
+	.actor[0] = { GUEST(first_half), GUEST(second_half), FLUSHER(1) },
+};
+
 static const struct scenario flush_background = {
 	.name = "rounds that nobody waits for", .init = init_half_top,
 	.geometry = TWO_SECTORS, .kind = { RAW, CHAIN }, .disks = 1,
@@ -1069,6 +1079,7 @@ static const struct CMUnitTest tests[] = {
 	HOLDS(flush_fua),
 	HOLDS(flush_rounds),
 	HOLDS(flush_fua_writes),
+	HOLDS(flush_same_block),
 	HOLDS(flush_background),
 	HOLDS(punching),
 	HOLDS(stale_sectors),
@@ -1081,6 +1092,7 @@ static const struct CMUnitTest tests[] = {
 	HOLDS(failed_flush),
 	FOUND(flush_in_use, BUILD_FROM_CUR, "4 sector built from the map in memory"),
 	FOUND(flush_in_use, BIT_AT_SUBMIT, "4 bit before its data"),
+	FOUND(flush_same_block, DIRTY_LATE, "state visible before it is dirty"),
 	FOUND(flush_in_use, NO_FIRST_FLUSH, "no FLUSH before the sectors"),
 	FOUND(flush_in_use, NO_SECOND_FLUSH, "no FLUSH after the sectors"),
 	FOUND(flush_rounds, JOIN_RUNNING_ROUND, "flush joins a captured round"),
