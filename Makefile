@@ -22,6 +22,7 @@ say = @$(if $(filter 0,$(V)),echo "  $(1)	$(2)",:)
 CC := gcc
 DESTDIR ?=
 PREFIX ?= /usr/local
+UDEVDIR ?= /usr/lib/udev
 
 help:	## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1	/p' $(top)/Makefile | expand -t 12
@@ -88,6 +89,7 @@ asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
 	-fno-omit-frame-pointer
 lib_cflags := $(shell pkg-config --cflags $(libs) 2>/dev/null)
 lib_libs := $(shell pkg-config --libs $(libs) 2>/dev/null)
+need_libs = $(if $(lib_libs),,$(error pkg-config does not know $(libs): see tests/lib/install-deps))
 
 user_src := $(wildcard userspace/*.c) $(wildcard kmod/dm-chain-format.c)
 user_obj := $(user_src:%.c=$(O)/user/%.o)
@@ -100,11 +102,11 @@ asan: $(if $(have_main),$(O)/asan/dmchain)
 
 $(O)/dmchain: $(user_obj)
 	$(call say,LD,$(@F))
-	$(quiet)$(CC) -o $@ $^ $(lib_libs)
+	$(need_libs)$(quiet)$(CC) -o $@ $^ $(lib_libs)
 
 $(O)/asan/dmchain: $(asan_obj)
 	$(call say,LD,asan/$(@F))
-	$(quiet)$(CC) $(asan) -o $@ $^ $(lib_libs)
+	$(need_libs)$(quiet)$(CC) $(asan) -o $@ $^ $(lib_libs)
 
 $(user_obj): $(O)/user/%.o: %.c Makefile
 	$(call say,CC,$<)
@@ -173,6 +175,8 @@ vm: ## a shell in a VM with module and controller; K=6.1, 6.12 or debug
 
 install: all ## module for the running kernel, controller, rules, manual pages
 	install -D -m 755 $(O)/dmchain $(DESTDIR)$(PREFIX)/sbin/dmchain
+	install -D -m 644 -t $(DESTDIR)$(UDEVDIR)/rules.d userspace/udev/*.rules
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 Documentation/*.8
 	if [ -e $(O)/mod-$$(uname -r)/kmod/dm-chain.ko ]; then \
 		install -D -m 644 $(O)/mod-$$(uname -r)/kmod/dm-chain.ko \
 			$(DESTDIR)/lib/modules/$$(uname -r)/updates/dm-chain.ko && \

@@ -127,8 +127,8 @@ u64 chain_max_size_for(u64 bytes, u32 block_shift)
 		u64 mid = low + (high - low + 1) / 2;
 		u64 size = mid << block_shift;
 
-		if (layout_for(size, block_shift).data_offset + size +
-		    DM_CHAIN_TRAILER_BYTES <= bytes)
+		if (bytes >= layout_for(size, block_shift).data_offset + size +
+			     DM_CHAIN_TRAILER_BYTES)
 			low = mid;
 		else
 			high = mid - 1;

@@ -29,6 +29,7 @@
 
 #define LOAD_GROUPS	16	/* groups read in one I/O */
 
+/* The lists of layers and disks, and who uses what. */
 DEFINE_MUTEX(chain_registry_mutex);
 static LIST_HEAD(layers);
 
@@ -47,9 +48,7 @@ void chain_layer_fail(struct chain_layer *l, const char *what, int err)
 	      l->uuid.b, MAJOR(l->devt), MINOR(l->devt), what, err);
 }
 
-/*----------------------------------------------------------------
- * Headers
- *--------------------------------------------------------------*/
+/* --- Headers --- */
 
 static const u64 slot_offset[2] = {
 	DM_CHAIN_SLOT0_OFFSET, DM_CHAIN_SLOT1_OFFSET
@@ -191,9 +190,7 @@ int chain_layer_write_trailer(struct chain_att *att,
 	return r;
 }
 
-/*----------------------------------------------------------------
- * Loading
- *--------------------------------------------------------------*/
+/* --- Loading --- */
 
 static bool bit_in(const u64 *words, u64 i)
 {
@@ -339,9 +336,7 @@ static void load_raw(struct chain_att *att)
 	l->block_sectors_shift = CHAIN_UNIT_SHIFT - SECTOR_SHIFT;
 }
 
-/*----------------------------------------------------------------
- * Registry
- *--------------------------------------------------------------*/
+/* --- Registry --- */
 
 static struct chain_layer *find_layer(u32 format, const struct chain_id *uuid,
 				      dev_t devt)
@@ -570,9 +565,7 @@ static int wait_loaded(struct chain_layer *l, char **error)
 	return l->load_error;
 }
 
-/*----------------------------------------------------------------
- * Opening and closing read-write
- *--------------------------------------------------------------*/
+/* --- Opening and closing read-write --- */
 
 static const char *marks_forbid_write(const struct chain_header *h)
 {
@@ -600,9 +593,9 @@ static const char *use_forbids_write(const struct chain_header *h)
 		return NULL;
 	chain_host_id(&host);
 	if (!chain_id_equal(&h->use_host, &host))
-		return "Top layer is in use by another machine (feature force takes it over)";
+		return "Top layer is in use by another machine (feature force takes it)";
 	if (chain_id_equal(&h->use_boot, &chain_instance))
-		return "Top layer is a copy of one that is open, or was not closed (feature force takes it over)";
+		return "Top layer is a copy of an open one (feature force takes it)";
 	return NULL;	/* this machine crashed: nothing to repair */
 }
 
@@ -615,7 +608,8 @@ static void mark_in_use(struct chain_header *h)
 	chain_random_id(&h->cid);
 }
 
-static int open_rw_locked(struct chain_disk *disk, struct chain_att *att, bool force, char **error)
+static int open_rw_locked(struct chain_disk *disk, struct chain_att *att,
+			  bool force, char **error)
 {
 	struct chain_layer *l = att->layer;
 	struct chain_header *h;
@@ -690,9 +684,7 @@ static bool last_writer(struct chain_disk *disk, struct chain_layer *l)
 	return last;
 }
 
-/*----------------------------------------------------------------
- * For tables
- *--------------------------------------------------------------*/
+/* --- For tables --- */
 
 static int get_uuid_and_layer(struct chain_disk *disk, struct chain_att *att,
 			      u32 format, void *buf, char **error)
@@ -777,27 +769,37 @@ void chain_layer_downgrade(struct chain_disk *disk, struct chain_att *att)
 	mutex_unlock(&chain_registry_mutex);
 }
 
+/* One sample, a page at a time: a commit record must not fail for memory. */
+static int fingerprint_sample(struct chain_att *att, struct chain_id *fp,
+			      unsigned int i, void *page)
+{
+	u64 offset, size = (u64)att->layer->size << SECTOR_SHIFT;
+	u32 len, n;
+	int r;
+
+	chain_raw_sample(size, i, &offset, &len);
+	for (; len; offset += n, len -= n) {
+		n = min_t(u32, len, PAGE_SIZE);
+		r = chain_rw(att, CHAIN_META, offset, page, n, REQ_OP_READ);
+		if (r)
+			return r;
+		chain_raw_fingerprint_update(fp, i, page, n);
+	}
+	return 0;
+}
+
 int chain_raw_fingerprint(struct chain_att *att, struct chain_id *fp)
 {
-	u64 size = (u64)att->layer->size << SECTOR_SHIFT, offset;
-	void *buf = (void *)__get_free_pages(GFP_KERNEL,
-					     get_order(CHAIN_RAW_EDGE_BYTES));
+	void *page = (void *)__get_free_page(GFP_KERNEL);
 	unsigned int i;
-	u32 len;
 	int r = 0;
 
-	if (!buf)
+	if (!page)
 		return -ENOMEM;
 	memset(fp, 0, sizeof(*fp));
-	for (i = 0; i < CHAIN_RAW_SAMPLES && !r; i++) {
-		chain_raw_sample(size, i, &offset, &len);
-		if (!len)
-			continue;
-		r = chain_rw(att, CHAIN_META, offset, buf, len, REQ_OP_READ);
-		if (!r)
-			chain_raw_fingerprint_update(fp, i, buf, len);
-	}
-	free_pages((unsigned long)buf, get_order(CHAIN_RAW_EDGE_BYTES));
+	for (i = 0; i < CHAIN_RAW_SAMPLES && !r; i++)
+		r = fingerprint_sample(att, fp, i, page);
+	free_page((unsigned long)page);
 	return r;
 }
 

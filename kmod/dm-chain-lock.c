@@ -4,12 +4,7 @@
  * the same remainder. 8 KiB however large the disk is; two ranges meet by
  * accident rarely, and then one waits.
  *
- * Locking: atomics only. A range is taken word by word in ascending order of
- * the *table*, also when it wraps. Hence of several tries that hinder each
- * other, the one that got furthest either succeeds or met a holder; that
- * holder's release, or the success's, finds the others waiting. Taken in
- * ascending order of blocks instead, two wrapping ranges could each fail for
- * what the other is about to give back, and both wait for ever.
+ * Locking: atomics only. dm-chain-lock.h says what callers owe each other.
  */
 #include "dm-chain-lock.h"
 #include <linux/bits.h>
@@ -17,10 +12,10 @@
 
 #define LOCK_WORDS	(CHAIN_LOCK_BITS / BITS_PER_LONG)
 
-/* Bits [@bit, @end) of the table. */
+/* @n bits of the table from @bit on; they go on at its start if they wrap. */
 struct span {
 	u32 bit;
-	u32 end;
+	u32 n;
 };
 
 int chain_locks_init(struct chain_locks *l)
@@ -36,28 +31,19 @@ void chain_locks_exit(struct chain_locks *l)
 	l->word = NULL;
 }
 
-/* A range is one span, or two if it wraps: the lower first. */
-static void range_spans(u64 block, u32 n, struct span s[2])
+static struct span span_of(u64 block, u32 n)
 {
-	u32 first = block % CHAIN_LOCK_BITS;
-	u32 end = first + n;
-
-	if (end <= CHAIN_LOCK_BITS) {
-		s[0] = (struct span){ first, end };
-		s[1] = (struct span){ end, end };
-	} else {
-		s[0] = (struct span){ 0, end - CHAIN_LOCK_BITS };
-		s[1] = (struct span){ first, CHAIN_LOCK_BITS };
-	}
+	return (struct span){ block % CHAIN_LOCK_BITS, n };
 }
 
 /* The bits of a span in the word of its first bit; moves the span on. */
 static unsigned long span_mask(struct span *s)
 {
 	u32 low = s->bit % BITS_PER_LONG;
-	u32 n = min(s->end - s->bit, BITS_PER_LONG - low);
+	u32 n = min(s->n, BITS_PER_LONG - low);
 
-	s->bit += n;
+	s->bit = (s->bit + n) % CHAIN_LOCK_BITS;
+	s->n -= n;
 	return GENMASK(low + n - 1, low);
 }
 
@@ -74,7 +60,7 @@ static bool word_lock(atomic_long_t *word, unsigned long mask)
 
 static void span_release(struct chain_locks *l, struct span s)
 {
-	while (s.bit < s.end) {
+	while (s.n) {
 		atomic_long_t *word = &l->word[s.bit / BITS_PER_LONG];
 		unsigned long mask = span_mask(&s);
 
@@ -83,49 +69,31 @@ static void span_release(struct chain_locks *l, struct span s)
 	}
 }
 
-static bool span_lock(struct chain_locks *l, struct span s)
+bool chain_locks_try(struct chain_locks *l, u64 block, u32 n)
 {
-	struct span taken = { s.bit, s.bit };
+	struct span s = span_of(block, n);
 
-	while (s.bit < s.end) {
+	if (WARN_ON_ONCE(!n || n > CHAIN_LOCK_MAX))
+		return false;
+	while (s.n) {
 		atomic_long_t *word = &l->word[s.bit / BITS_PER_LONG];
-		unsigned long mask = span_mask(&s);
+		u32 taken = n - s.n;
 
-		if (!word_lock(word, mask)) {
-			span_release(l, taken);
+		if (!word_lock(word, span_mask(&s))) {
+			span_release(l, span_of(block, taken));
 			return false;
 		}
-		taken.end = s.bit;
 	}
 	return true;
 }
 
-bool chain_locks_try(struct chain_locks *l, u64 block, u32 n)
-{
-	struct span s[2];
-
-	if (WARN_ON_ONCE(!n || n > CHAIN_LOCK_MAX))
-		return false;
-	range_spans(block, n, s);
-	if (!span_lock(l, s[0]))
-		return false;
-	if (span_lock(l, s[1]))
-		return true;
-	span_release(l, s[0]);
-	return false;
-}
-
 bool chain_locks_release(struct chain_locks *l, u64 block, u32 n)
 {
-	struct span s[2];
-
 	if (WARN_ON_ONCE(!n || n > CHAIN_LOCK_MAX))
 		return false;
-	range_spans(block, n, s);
 	/* What the holder did comes before the bits that it clears. */
 	smp_mb__before_atomic();
-	span_release(l, s[0]);
-	span_release(l, s[1]);
+	span_release(l, span_of(block, n));
 	/* Cleared before the look for waiters; see chain_locks_wait_begin(). */
 	smp_mb__after_atomic();
 	return atomic_read(&l->waiters) > 0;

@@ -1,7 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Block locks: exclusive, for ranges, taken without waiting. They know no
- * bios: who doesn't get a range queues it where its worker finds it.
+ * bios: who doesn't get a range parks it where whoever releases one finds it.
+ *
+ * A range is taken word by word. A try that fails may have held a part of it
+ * for an instant, and another's try may have failed for that alone. So that
+ * nobody stays parked for ever, who gets false from chain_locks_try()
+ *
+ *  - parks: takes a lock that all who park share, calls
+ *    chain_locks_wait_begin(), tries once more, parks if that fails, and only
+ *    then drops that lock; or
+ *  - gives up: kicks if chain_locks_waiting().
+ *
+ * To kick is to take the same lock and let go all that is parked; each calls
+ * chain_locks_wait_end() and starts over. chain_locks_release() says when to.
+ *
+ * Why that is enough: take the bio whose last try under the lock was the last
+ * of all. What was in its way was a holder, who will find it parked, or a try
+ * outside the lock. That one then succeeded (a holder), or gave up (and
+ * kicked), or went on to a last try of its own, which would be a later one.
  */
 #ifndef DM_CHAIN_LOCK_H
 #define DM_CHAIN_LOCK_H
@@ -44,12 +61,8 @@ void chain_locks_exit(struct chain_locks *l);
  * @n: blocks, 1 to CHAIN_LOCK_MAX
  *
  * Blocks that are a multiple of CHAIN_LOCK_BITS apart share a lock, so whoever
- * holds a range may not insist on a second one.
- *
- * A try that fails may for an instant have held a part of the range, and some
- * other's try may have failed for that alone. So he who gets false goes on in
- * one of two ways: he becomes a waiter, or, if he gives up, he kicks the worker
- * if chain_locks_waiting().
+ * holds a range may not insist on a second one. After false the caller parks
+ * or gives up as described above.
  *
  * Context: any, interrupts included. Acquire when it succeeds.
  * Return: true if the whole range is now the caller's; false: nothing is.
@@ -64,8 +77,7 @@ bool chain_locks_try(struct chain_locks *l, u64 block, u32 n);
  *
  * Context: any, interrupts included; from another task or CPU than the lock,
  * too. Release.
- * Return: true if somebody waits: the caller kicks the worker, which lets all
- * that is queued try again.
+ * Return: true if somebody waits: the caller kicks.
  */
 bool chain_locks_release(struct chain_locks *l, u64 block, u32 n);
 
@@ -82,14 +94,11 @@ bool chain_locks_waiting(struct chain_locks *l);
  * chain_locks_wait_begin() - announce a waiter
  * @l: locks
  *
- * The caller queues what waits, calls this, and *then* has it try once more
- * (itself or by a kick of the worker): a release before this call told nobody.
- *
  * The waiter writes @waiters, then reads the bits; a releaser writes the bits,
  * then reads @waiters; each has a full barrier in between. At least one sees
  * the other's write: the waiter gets the lock or the releaser kicks.
  *
- * Context: any. Ends with chain_locks_wait_end().
+ * Context: any, under the lock that all who park share.
  */
 static inline void chain_locks_wait_begin(struct chain_locks *l)
 {

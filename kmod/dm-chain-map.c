@@ -24,9 +24,7 @@
  */
 #include "dm-chain.h"
 
-/*----------------------------------------------------------------
- * Ends of a bio
- *--------------------------------------------------------------*/
+/* --- Ends of a bio --- */
 
 static int remap(struct chain_att *att, struct bio *bio)
 {
@@ -55,6 +53,7 @@ static int read_zeroes(struct bio *bio)
 static int defer(struct chain_inst *ci, struct bio *bio)
 {
 	if (bio->bi_opf & REQ_NOWAIT) {
+		chain_gave_up(ci->disk);
 		bio_wouldblock_error(bio);
 		return DM_MAPIO_SUBMITTED;
 	}
@@ -86,9 +85,7 @@ void chain_end_write(struct chain_inst *ci, struct bio *bio, bool fua)
 		bio_endio(bio);
 }
 
-/*----------------------------------------------------------------
- * Writes that do something at their end
- *--------------------------------------------------------------*/
+/* --- Writes that do something at their end --- */
 
 static void write_end_io(struct bio *bio)
 {
@@ -124,9 +121,13 @@ static bool durable(struct chain_inst *ci, u64 block, u32 n)
 	struct chain_layer *l = chain_top(ci)->layer;
 	u64 b;
 
-	/* Who has a lock has set a state, maybe, and not yet said so. */
-	if (!chain_locks_try(&ci->disk->locks, block, n))
+	if (n > CHAIN_LOCK_BLOCKS)
 		return false;
+	/* Who has a lock has set a state, maybe, and not yet said so. */
+	if (!chain_locks_try(&ci->disk->locks, block, n)) {
+		chain_gave_up(ci->disk);
+		return false;
+	}
 	chain_unlock_blocks(ci->disk, block, n);
 	for (b = block; b < block + n; b += DM_CHAIN_GROUP_BLOCKS)
 		if (!chain_meta_durable(l, b))
@@ -158,9 +159,7 @@ static int first_write(struct chain_inst *ci, struct bio *bio, u64 block, u32 n)
 	return remap(chain_top(ci), bio);
 }
 
-/*----------------------------------------------------------------
- * By operation
- *--------------------------------------------------------------*/
+/* --- By operation --- */
 
 /* Cut the bio to its first @sectors, if it has more. */
 static void clip(struct bio *bio, sector_t sectors)

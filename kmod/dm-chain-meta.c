@@ -56,7 +56,7 @@ struct chain_meta {
 	struct chain_layer *layer;
 	struct chain_att *att;
 	struct chain_groups g;
-	spinlock_t lock;
+	spinlock_t lock;		/* waiters and the state of the round */
 	bool running;			/* lock: a round is under way */
 	bool handed;			/* lock: it is for the worker to run */
 	bool held;			/* lock: no round may start */
@@ -76,9 +76,7 @@ struct chain_meta {
 	void *presence;			/* 4 KiB buffer of the round */
 };
 
-/*----------------------------------------------------------------
- * Dirty groups
- *--------------------------------------------------------------*/
+/* --- Dirty groups --- */
 
 static void dirty_free(struct chain_groups *g)
 {
@@ -108,14 +106,21 @@ void chain_meta_dirty(struct chain_layer *l, u64 block, u64 n)
 	u64 group = block / DM_CHAIN_GROUP_BLOCKS;
 	u64 last = (block + n - 1) / DM_CHAIN_GROUP_BLOCKS;
 
-	/* The states are visible before the bit that speaks of them. */
-	smp_mb__before_atomic();
+	/*
+	 * The states are visible before the bit that speaks of them is looked
+	 * at: if it is set still, who clears it will see them.
+	 */
+	smp_mb();
 	for (; group <= last; group++) {
 		u64 word = group / BITS_PER_LONG;
 
 		if (!test_bit(group, g->dirty))
 			set_bit(group, g->dirty);
-		/* Even if the bit was set: its setter may not be here yet. */
+		/*
+		 * Even if the bit was set: its setter may not be here yet. The
+		 * word's bit comes after the group's: take_dirty() clears them
+		 * in the opposite order.
+		 */
 		smp_mb__after_atomic();
 		if (!test_bit(word, g->summary)) {
 			set_bit(word, g->summary);
@@ -145,32 +150,42 @@ static unsigned int take_dirty(struct chain_groups *g, struct group_buf *bufs,
 		int i;
 
 		clear_bit(word, g->summary);
+		/* Pairs with the one between the two bits in chain_meta_dirty(). */
 		smp_mb__after_atomic();
 		bits = READ_ONCE(g->dirty[word]);
 		for_each_set_bit(i, &bits, BITS_PER_LONG) {
 			if (n == max) {
 				set_bit(word, g->summary);
-				return n;
+				goto out;
 			}
 			clear_bit(word * BITS_PER_LONG + i, g->dirty);
 			bufs[n++].group = word * BITS_PER_LONG + i;
 		}
 	}
+out:
+	/* The caller reads the states after this: pairs with the first one there. */
 	smp_mb__after_atomic();
 	return n;
 }
 
+/*
+ * A round sets @running before it clears dirty bits, and clears it when all is
+ * on disk: so the bit is looked at first. Seen clear, it was cleared by a round
+ * that either still runs or has ended.
+ */
 bool chain_meta_durable(struct chain_layer *l, u64 block)
 {
 	struct chain_meta *m = l->meta;
 
+	if (test_bit(block / DM_CHAIN_GROUP_BLOCKS, m->g.dirty))
+		return false;
+	/* Pairs with the order in round_start() and take_dirty(). */
+	smp_rmb();
 	return !READ_ONCE(m->running) && !READ_ONCE(m->held) &&
-	       !test_bit(block / DM_CHAIN_GROUP_BLOCKS, m->g.dirty);
+	       !READ_ONCE(l->failed);
 }
 
-/*----------------------------------------------------------------
- * The end of a round
- *--------------------------------------------------------------*/
+/* --- The end of a round --- */
 
 static void complete_waiters(struct list_head *list, blk_status_t status)
 {
@@ -215,9 +230,7 @@ static bool round_start(struct chain_meta *m)
 	return true;
 }
 
-/*----------------------------------------------------------------
- * Fast rounds: one run of used groups, one bio
- *--------------------------------------------------------------*/
+/* --- Fast rounds: one run of used groups, one bio --- */
 
 static void encode(struct chain_meta *m, struct group_buf *b)
 {
@@ -302,9 +315,7 @@ static void run_from_map(struct chain_meta *m)
 	spin_unlock_irq(&m->lock);
 }
 
-/*----------------------------------------------------------------
- * The worker's rounds
- *--------------------------------------------------------------*/
+/* --- The worker's rounds --- */
 
 static int alloc_batch(struct group_buf *b)
 {
@@ -551,9 +562,7 @@ static void commit_work(struct work_struct *work)
 		queue_delayed_work(m->wq, &m->commit, COMMIT_SECS * HZ);
 }
 
-/*----------------------------------------------------------------
- * For the rest of the module
- *--------------------------------------------------------------*/
+/* --- For the rest of the module --- */
 
 bool chain_meta_flush(struct chain_layer *l, struct chain_bio *cb,
 		      bool can_submit)
@@ -635,9 +644,7 @@ void chain_meta_resume(struct chain_layer *l)
 		queue_delayed_work(m->wq, &m->commit, COMMIT_SECS * HZ);
 }
 
-/*----------------------------------------------------------------
- * Making and growing it
- *--------------------------------------------------------------*/
+/* --- Making and growing it --- */
 
 /*
  * Which groups have been used. A damaged sector counts as all used, as it did

@@ -25,9 +25,7 @@
 
 #define BOUNCE_ORDER	4	/* for blocks above 4 KiB, if there is memory */
 
-/*----------------------------------------------------------------
- * Waiting for a lock
- *--------------------------------------------------------------*/
+/* --- Waiting for a lock --- */
 
 void chain_unpark(struct chain_disk *disk)
 {
@@ -41,6 +39,12 @@ void chain_unpark(struct chain_disk *disk)
 		queue_work(disk->wq, &cb->work);
 	}
 	spin_unlock_irqrestore(&disk->lock, flags);
+}
+
+void chain_gave_up(struct chain_disk *disk)
+{
+	if (unlikely(chain_locks_waiting(&disk->locks)))
+		chain_unpark(disk);
 }
 
 /* Lock blocks, or park the bio: false, and it must not be touched any more. */
@@ -62,9 +66,7 @@ static bool lock_or_park(struct chain_bio *cb, u64 block, u32 n)
 	return locked;
 }
 
-/*----------------------------------------------------------------
- * Copy-up
- *--------------------------------------------------------------*/
+/* --- Copy-up --- */
 
 struct bounce {
 	void *buf;
@@ -204,9 +206,7 @@ static int copy_up(struct chain_inst *ci, struct bio *bio, u64 block,
 	return r;
 }
 
-/*----------------------------------------------------------------
- * A deferred bio
- *--------------------------------------------------------------*/
+/* --- A deferred bio --- */
 
 static void submit(struct chain_inst *ci, struct bio *bio)
 {
@@ -305,6 +305,13 @@ static void slow_zero(struct chain_bio *cb, struct bio *bio)
 	finish(ci, bio, r);
 }
 
+/* It was deferred for a lock, maybe, for which it won't park any more. */
+static void slow_fail(struct chain_bio *cb, struct bio *bio)
+{
+	chain_gave_up(cb->inst->disk);
+	finish(cb->inst, bio, -EIO);
+}
+
 static void slow_work(struct work_struct *work)
 {
 	struct chain_bio *cb = container_of(work, struct chain_bio, work);
@@ -316,7 +323,7 @@ static void slow_work(struct work_struct *work)
 	bool part = into || bio_sectors(bio) < block_sectors(l);
 
 	if (READ_ONCE(l->failed))
-		finish(cb->inst, bio, -EIO);
+		slow_fail(cb, bio);
 	else if (bio_op(bio) == REQ_OP_DISCARD)
 		slow_zero(cb, bio);
 	else if (part)

@@ -16,9 +16,7 @@
 
 #include "dm-chain.h"
 
-/*----------------------------------------------------------------
- * Devices
- *--------------------------------------------------------------*/
+/* --- Devices --- */
 
 static blk_mode_t dev_mode(u8 word)
 {
@@ -86,9 +84,7 @@ static int open_device(struct chain_inst *ci, struct chain_att *att,
 	return check_device(ci, att, error);
 }
 
-/*----------------------------------------------------------------
- * Does the table fit the headers, and the running disk
- *--------------------------------------------------------------*/
+/* --- Does the table fit the headers, and the running disk --- */
 
 static const char *link_error(enum chain_link_status s)
 {
@@ -199,17 +195,23 @@ static int check_next(struct chain_inst *ci, char **error)
 static int check_running(struct chain_inst *ci, char **error)
 {
 	unsigned int i, lbs;
-	bool running, same;
+	bool running, same, rw;
 
 	mutex_lock(&chain_registry_mutex);
 	running = ci->disk->live;
 	same = running &&
 	       chain_top(ci->disk->live)->layer == chain_top(ci)->layer;
+	rw = same && chain_top(ci->disk->live)->access == DM_CHAIN_ACCESS_RW;
 	mutex_unlock(&chain_registry_mutex);
 	if (!running)
 		return 0;
 	if (!same) {
 		*error = "The table has another top than the running one";
+		return -EINVAL;
+	}
+	/* What it has written is made durable by its close, not by a reload. */
+	if (rw && chain_top(ci)->access != DM_CHAIN_ACCESS_RW) {
+		*error = "The running top is rw: close the disk to make it ro";
 		return -EINVAL;
 	}
 	lbs = bdev_logical_block_size(dm_disk(ci->disk->md)->part0);
@@ -247,9 +249,7 @@ static int check_table(struct chain_inst *ci, char **error)
 	return r;
 }
 
-/*----------------------------------------------------------------
- * Making and freeing a table
- *--------------------------------------------------------------*/
+/* --- Making and freeing a table --- */
 
 static void inst_free(struct chain_inst *ci)
 {
@@ -395,9 +395,7 @@ static void chain_dtr(struct dm_target *ti)
 	inst_free(ti->private);
 }
 
-/*----------------------------------------------------------------
- * Suspend and resume
- *--------------------------------------------------------------*/
+/* --- Suspend and resume --- */
 
 /* Quiet: no guest I/O is under way; stop what goes on without it. */
 static void chain_postsuspend(struct dm_target *ti)
@@ -423,15 +421,15 @@ static void chain_resume(struct dm_target *ti)
 	atomic64_set(&disk->want, 0);
 	chain_disk_live(ci);
 	chain_meta_bind(chain_top(ci));
+	if (ci->next)
+		chain_meta_bind(ci->next);
 	WRITE_ONCE(disk->stop, false);
 	chain_meta_resume(chain_top(ci)->layer);
 	if (disk->unmerged)
 		queue_work(disk->wq, &disk->merge_work);
 }
 
-/*----------------------------------------------------------------
- * What the core asks
- *--------------------------------------------------------------*/
+/* --- What the core asks --- */
 
 static void print_att(char *result, unsigned int maxlen, unsigned int *size,
 		      const struct chain_att *att)
@@ -481,6 +479,8 @@ static void chain_status(struct dm_target *ti, status_type_t type,
 	struct chain_inst *ci = ti->private;
 	unsigned int sz = 0;
 
+	/* A switch changes topology and lookup under it. */
+	mutex_lock(&chain_registry_mutex);
 	switch (type) {
 	case STATUSTYPE_INFO:
 		DMEMIT("%s %u lookup-bytes=%zu unmerged=%u violations=%lld",
@@ -498,6 +498,7 @@ static void chain_status(struct dm_target *ti, status_type_t type,
 		       chain_top(ci)->layer->hdr.cid.b);
 		break;
 	}
+	mutex_unlock(&chain_registry_mutex);
 }
 
 static int chain_iterate_devices(struct dm_target *ti,

@@ -16,9 +16,7 @@
  */
 #include "dm-chain.h"
 
-/*----------------------------------------------------------------
- * Asking layers one by one
- *--------------------------------------------------------------*/
+/* --- Asking layers one by one --- */
 
 /* One layer's answer; ABSENT: look below, for so many sectors. */
 static sector_t ask_raw(const struct chain_layer *l, sector_t sector,
@@ -43,9 +41,9 @@ static sector_t ask_chain(const struct chain_layer *l, sector_t sector,
 		return max;
 	}
 	max = min(max, l->size - sector);
-	run = block_to_sector(l, chain_statemap_run(&l->map, block,
-			sector_to_block(l, into + max - 1) + 1, state)) - into;
-	run = min(run, max);
+	run = chain_statemap_run(&l->map, block,
+				 sector_to_block(l, into + max - 1) + 1, state);
+	run = min(block_to_sector(l, run) - into, max);
 	if (*state != DM_CHAIN_ABSENT)
 		return run;
 	/* Above the see-through limit nothing below shows. */
@@ -82,9 +80,7 @@ sector_t chain_walk(const struct chain_inst *ci, unsigned int first,
 	return max;
 }
 
-/*----------------------------------------------------------------
- * The merged lookup
- *--------------------------------------------------------------*/
+/* --- The merged lookup --- */
 
 static void want_chunk(struct chain_disk *disk, u64 chunk)
 {
@@ -162,9 +158,7 @@ bool chain_same_below(const struct chain_inst *a, const struct chain_inst *b)
 	return true;
 }
 
-/*----------------------------------------------------------------
- * Building it
- *--------------------------------------------------------------*/
+/* --- Building it --- */
 
 /* Owners that a sector boundary cuts can't be told by unit. */
 static void cut_at(u16 *owners, sector_t base, sector_t limit)

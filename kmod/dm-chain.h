@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * dm-chain: layered copy-on-write disks. Private header of the module.
+ * Layered copy-on-write disks: private header of the module.
  *
  * The objects, and who owns them:
  *
@@ -80,7 +80,7 @@ struct chain_layer {
 	struct chain_id uuid;
 	struct completion loaded;
 	int load_error;
-	struct mutex rw_mutex;
+	struct mutex rw_mutex;		/* header updates */
 	struct chain_header hdr;
 	sector_t size;
 	sector_t limit;
@@ -125,7 +125,8 @@ struct chain_att {
  * @list: in disk->insts; registry_mutex
  * @nr_atts: attachments, in @atts
  * @nr: layers of the topology
- * @order: the topology: top first; changes only while suspended
+ * @order: the topology: top first; changes only while suspended, with
+ *	disk->shape and registry_mutex held
  * @by_slot: attachment of each slot of the disk, or NULL
  * @nr_slots: entries of @by_slot
  * @next: attached in role "next", or NULL
@@ -155,7 +156,11 @@ struct chain_inst {
  * @name: of the mapped device, for messages
  * @switching: a switch or resize is under way: no tables come; registry_mutex
  * @failed: a switch could not be made durable: no more writes
- * @pin: held shared by queries; exclusively, in passing, by who tears down
+ * @pin: held shared by queries and switches; exclusively, in passing, by who
+ *	tears a table down
+ * @shape: topology and sizes of the live table: held shared by queries,
+ *	exclusively by a switch, from before it suspends the disk to after it
+ *	has resumed it
  * @slots: layer of each slot; registry_mutex
  * @nr_slots: entries of @slots
  * @merge: merged lookup of what is below the top; swapped while suspended
@@ -182,6 +187,7 @@ struct chain_disk {
 	bool switching;
 	bool failed;
 	struct rw_semaphore pin;
+	struct rw_semaphore shape;
 	struct chain_layer **slots;
 	unsigned int nr_slots;
 	struct chain_merge *merge;
@@ -192,7 +198,7 @@ struct chain_disk {
 	bool stop;
 	struct chain_inst *live;
 	struct chain_locks locks;
-	spinlock_t lock;
+	spinlock_t lock;		/* @parked */
 	struct list_head parked;
 	struct workqueue_struct *wq;
 	mempool_t pages;
@@ -387,8 +393,11 @@ bool chain_meta_flush(struct chain_layer *l, struct chain_bio *cb,
 /** chain_meta_sync() - the same for a caller that waits */
 int chain_meta_sync(struct chain_layer *l);
 
-/** chain_meta_hold() / chain_meta_release() - rounds wait in between
- * @failed: the waiters get an error */
+/**
+ * chain_meta_hold() - no round starts until chain_meta_release()
+ *
+ * chain_meta_release() with @failed: those who wait get an error.
+ */
 void chain_meta_hold(struct chain_layer *l);
 void chain_meta_release(struct chain_layer *l, bool failed);
 
@@ -455,6 +464,8 @@ int chain_zero_blocks(struct chain_inst *ci, u64 block, u64 n, gfp_t gfp);
 /* dm-chain-slow.c: bios that have to wait */
 void chain_defer(struct chain_inst *ci, struct bio *bio);
 void chain_unpark(struct chain_disk *disk);
+/** chain_gave_up() - a try for a lock failed, and its bio won't park for it */
+void chain_gave_up(struct chain_disk *disk);
 
 /* dm-chain-disk.c */
 
@@ -480,11 +491,12 @@ void chain_disk_live(struct chain_inst *ci);
 void chain_disk_dying(struct chain_inst *ci);
 
 /**
- * chain_disk_pin() - keep the tables of a disk from being torn down
+ * chain_disk_pin() - keep the tables of a disk, and what they show, as they are
+ * @ci: set to the live one
  *
- * For queries; not over I/O. Return: 0, -ENODEV, or -EBUSY while one goes.
+ * For queries; not over I/O. Return: 0, -ENODEV or -EINTR.
  */
-int chain_disk_pin(dev_t devt, struct chain_disk **disk);
+int chain_disk_pin(dev_t devt, struct chain_inst **ci);
 void chain_disk_unpin(struct chain_disk *disk);
 
 /* dm-chain-switch.c */

@@ -108,7 +108,10 @@ static int recover_device(struct recovery *r)
 	struct dm_state s;
 	int ret = 0;
 
-	if (!module_present() || dm_state(r->name, &s) || !s.ours)
+	if (!module_present())
+		return 0;
+	dm_node_mend(r->name);
+	if (dm_state(r->name, &s) || !s.ours)
 		return 0;
 	if (!s.live) {
 		say(r, "device without a table removed");

@@ -45,7 +45,14 @@ static int look(struct growth *g)
 				"%s: open read-only, it can't change its size",
 				g->name);
 	g->path = disk_layer_path(makedev(g->top.major, g->top.minor));
-	return g->path ? 0 : msg_fail(EXIT_FAILED, "%s: out of memory", g->name);
+	if (!g->path)
+		return msg_fail(EXIT_FAILED, "%s: out of memory", g->name);
+	if (g->top.format == DM_CHAIN_FORMAT_CHAIN)
+		return 0;
+	/* It has no header that could be changed at one instant. */
+	return msg_fail(EXIT_REFUSED,
+			"%s: a raw layer can't change its size while it is open; close it, then resize %s",
+			g->name, g->path);
 }
 
 static int choose_size(struct growth *g, const char *text)
@@ -74,9 +81,6 @@ static int plan(struct growth *g)
 	uint64_t max;
 	int ret;
 
-	g->bytes = g->size;
-	if (g->top.format == DM_CHAIN_FORMAT_RAW)
-		return 0;
 	ret = image_open(&img, g->path, DM_CHAIN_FORMAT_CHAIN, IMAGE_ANY_MARK);
 	if (ret)
 		return ret;
@@ -161,7 +165,7 @@ static int grow(struct growth *g, struct disk_lock *l)
 
 	if (!ret)
 		ret = grow_below(g);
-	if (!ret && g->top.format == DM_CHAIN_FORMAT_CHAIN)
+	if (!ret)
 		ret = control_resize(g->ctl, g->disk, g->size);
 	if (!ret) {
 		g->table.sectors = g->size / 512;

@@ -350,6 +350,12 @@ int dm_clear(const char *name)
 			      name);
 }
 
+void dm_node_mend(const char *name)
+{
+	task_run(task_new(DM_DEVICE_MKNODES, name));
+	dm_task_update_nodes();
+}
+
 static int resume(const char *name)
 {
 	struct dm_task *t = task_new(DM_DEVICE_RESUME, name);

@@ -472,6 +472,7 @@ void show_map_end(struct show_map *s);
 /** module_load() - dm-chain is loaded, or its line printed */
 int module_load(void);
 
+
 /* control.c */
 
 /** control_open() - /dev/dm-chain, module loaded if need be, ABI checked, host

@@ -48,7 +48,7 @@ int image_identify(struct image *img)
 				      img->label);
 	img->is_bdev = S_ISBLK(st.st_mode);
 	if (!img->is_bdev && !S_ISREG(st.st_mode))
-		return msg_fail(EXIT_FAILED,
+		return msg_fail(EXIT_IMAGE,
 				"%s: neither a file nor a block device",
 				img->label);
 	img->dev = img->is_bdev ? st.st_rdev : st.st_dev;

@@ -393,14 +393,25 @@ static int reopen(const struct image *img, bool write)
 	return fd < 0 ? -errno : fd;
 }
 
+static int loop_control(void)
+{
+	int fd = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0 && errno == ENOENT) {
+		module_load_loop();
+		fd = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	}
+	return fd < 0 ? -errno : fd;
+}
+
 static int loop_make(const struct image *img, bool write, dev_t *dev)
 {
-	int ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	int ctl = loop_control();
 	int file, fd = -EBUSY;
 	unsigned int i;
 
 	if (ctl < 0)
-		return -errno;
+		return ctl;
 	file = reopen(img, write);
 	if (file < 0)
 		fd = file;

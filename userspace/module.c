@@ -86,20 +86,32 @@ static int insert_file(struct kmod_ctx *ctx, const char *path)
 	return err == -EEXIST ? 0 : err;
 }
 
+/* @path: a file, or NULL: the module installed under that name */
+static int load(const char *name, const char *path)
+{
+	struct kmod_ctx *ctx = kmod_new(NULL, NULL);
+	int err;
+
+	if (!ctx)
+		return -ENOMEM;
+	kmod_set_log_priority(ctx, 0);	/* one line, and that is ours */
+	err = path ? insert_file(ctx, path) : insert_by_name(ctx, name);
+	kmod_unref(ctx);
+	return err;
+}
+
+void module_load_loop(void)
+{
+	load("loop", NULL);
+}
+
 int module_load(void)
 {
-	const char *path = secure_getenv("DMCHAIN_MODULE");
-	struct kmod_ctx *ctx;
 	int err;
 
 	if (module_present())
 		return 0;
-	ctx = kmod_new(NULL, NULL);
-	if (!ctx)
-		return msg_fail(EXIT_FAILED, "module dm_chain: out of memory");
-	kmod_set_log_priority(ctx, 0);	/* one line, and that is ours */
-	err = path ? insert_file(ctx, path) : insert_by_name(ctx, MODULE_NAME);
-	kmod_unref(ctx);
+	err = load(MODULE_NAME, secure_getenv("DMCHAIN_MODULE"));
 	if (err >= 0)
 		return 0;
 	return msg_fail_errno(EXIT_FAILED, -err,

@@ -15,6 +15,9 @@
 /** module_present() - dm-chain is in the kernel; if not, no disk is open */
 bool module_present(void);
 
+/** module_load_loop() - where no static node would load it; fails later */
+void module_load_loop(void);
+
 /* run.c */
 
 /** run_dir() - make RUN_DIR, and @sub below it if not NULL */
@@ -52,7 +55,7 @@ struct json_object *note_new(const char *command);
 /** disk_lock_left() - what a dead holder was doing, or NULL (caller frees) */
 struct json_object *disk_lock_left(struct disk_lock *l);
 
-/** disk_lock_each() - names of disks whose last holder left a note */
+/** disk_lock_each() - names of disks that a controller holds, or died over */
 int disk_lock_each(int (*cb)(const char *name, void *arg), void *arg);
 
 /* klog.c */
@@ -118,6 +121,8 @@ struct dm_state {
 /** dm_name_valid() - a name that needs no mangling anywhere */
 bool dm_name_valid(const char *name);
 int dm_state(const char *name, struct dm_state *s);
+/** dm_node_mend() - where there is no udev: a node that was left, or is missing */
+void dm_node_mend(const char *name);
 /** dm_resume() - of a suspended disk, with the table it has */
 int dm_resume(const char *name);
 /* holder.c */

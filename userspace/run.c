@@ -174,10 +174,7 @@ int disk_lock_each(int (*cb)(const char *name, void *arg), void *arg)
 	int ret = 0;
 
 	while (dir && !ret && (d = readdir(dir))) {
-		struct stat st;
-
-		if (strncmp(d->d_name, LOCK_PREFIX, strlen(LOCK_PREFIX)) ||
-		    fstatat(dirfd(dir), d->d_name, &st, 0) || !st.st_size)
+		if (strncmp(d->d_name, LOCK_PREFIX, strlen(LOCK_PREFIX)))
 			continue;
 		ret = cb(d->d_name + strlen(LOCK_PREFIX), arg);
 	}

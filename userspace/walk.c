@@ -42,12 +42,12 @@ static int no_parent(const struct image *child, const char *path, int err)
 
 	if (!*h->parent_path)
 		return msg_fail(EXIT_IMAGE,
-				"%s: its parent is not found, the header has no path for it (layer %s); name it by dmchain rebase",
+				"%s: its parent is not found, the header has no path for layer %s; restore this image from a backup",
 				child->path, id_text(&h->parent.uuid, id));
-	return msg_fail_errno(EXIT_IMAGE, err,
-			      "%s: its parent is not found: the header says %s, that is %s (layer %s); put it there, or name its new place by dmchain rebase",
-			      child->path, h->parent_path, path,
-			      id_text(&h->parent.uuid, id));
+	return msg_fail(EXIT_IMAGE,
+			"%s: its parent is not found (%s): the header says %s, that is %s (layer %s); put it there",
+			child->path, strerror(err), h->parent_path, path,
+			id_text(&h->parent.uuid, id));
 }
 
 static int wrong_uuid(const struct image *child, const struct image *parent)

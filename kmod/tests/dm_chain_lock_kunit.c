@@ -9,6 +9,7 @@
 #include <linux/kthread.h>
 #include <linux/module.h>
 #include <linux/prandom.h>
+#include <linux/spinlock.h>
 #include <linux/string.h>
 #include <linux/wait.h>
 
@@ -214,9 +215,9 @@ static void lock_waiters(struct kunit *test)
 
 /*
  * Threads that contend. Each cell is a variable that only the holder of its
- * bits may touch, without atomics.
+ * bits may touch, without atomics. Several cells share a word of the table.
  */
-#define CELL_BITS	1024
+#define CELL_BITS	16
 #define CELLS		(TABLE / CELL_BITS)
 #define THREADS		4
 
@@ -224,23 +225,30 @@ struct contest {
 	struct chain_locks *l;
 	u32 cell[CELLS];
 	u32 expected[THREADS][CELLS];
+	spinlock_t park;	/* that all who park share */
+	bool parked[THREADS];
 	wait_queue_head_t queue;
-	atomic_t kicked[THREADS];
 	atomic_t id;
 	atomic_t running;
 	atomic_t waits;
 	atomic_t lost;		/* kicks that did not come */
 	atomic_t intruders;	/* others in a cell that was held */
 	unsigned int rounds;
-	u32 max_cells;
+	u32 region;		/* cells around the table's end to fight for */
+	u32 max_cells;		/* in one range */
 };
 
-static void kick_all(struct contest *c)
+static void kick(struct contest *c)
 {
 	unsigned int i;
 
-	for (i = 0; i < THREADS; i++)
-		atomic_set(&c->kicked[i], 1);
+	spin_lock(&c->park);
+	for (i = 0; i < THREADS; i++) {
+		if (c->parked[i])
+			chain_locks_wait_end(c->l);
+		c->parked[i] = false;
+	}
+	spin_unlock(&c->park);
 	wake_up_all(&c->queue);
 }
 
@@ -262,49 +270,61 @@ static void use_cells(struct contest *c, unsigned int id, u32 first, u32 n)
 	}
 }
 
-/* The waiter's part, as the comment on chain_locks_wait_begin() has it. */
-static bool wait_for(struct contest *c, unsigned int id, u64 block, u32 n)
+/* The waiter's part, as dm-chain-lock.h has it. */
+static bool lock_or_park(struct contest *c, unsigned int id, u64 block, u32 n)
 {
 	bool got;
 
+	if (chain_locks_try(c->l, block, n))
+		return true;
+	spin_lock(&c->park);
 	chain_locks_wait_begin(c->l);
-	for (;;) {
-		/* Earlier kicks don't count: they would hide a missing one. */
-		atomic_xchg(&c->kicked[id], 0);
-		got = chain_locks_try(c->l, block, n);
-		if (got)
-			break;
+	got = chain_locks_try(c->l, block, n);
+	if (got)
+		chain_locks_wait_end(c->l);
+	else
+		c->parked[id] = true;
+	spin_unlock(&c->park);
+	return got;
+}
+
+static bool lock_at_last(struct contest *c, unsigned int id, u64 block, u32 n)
+{
+	while (!lock_or_park(c, id, block, n)) {
 		atomic_inc(&c->waits);
-		if (!wait_event_timeout(c->queue, atomic_read(&c->kicked[id]),
+		if (!wait_event_timeout(c->queue, !READ_ONCE(c->parked[id]),
 					10 * HZ)) {
 			atomic_inc(&c->lost);
-			break;
+			return false;
 		}
 	}
-	chain_locks_wait_end(c->l);
-	return got;
+	return true;
+}
+
+static bool lock_or_give_up(struct contest *c, u64 block, u32 n)
+{
+	if (chain_locks_try(c->l, block, n))
+		return true;
+	if (chain_locks_waiting(c->l))
+		kick(c);
+	return false;
 }
 
 static void contend(struct contest *c, unsigned int id, struct rnd_state *rnd)
 {
-	u32 first = prandom_u32_state(rnd) % CELLS;
+	u32 first = (CELLS - c->region / 2 +
+		     prandom_u32_state(rnd) % c->region) % CELLS;
 	u32 n = 1 + prandom_u32_state(rnd) % c->max_cells;
 	u64 block = (u64)first * CELL_BITS + (u64)TABLE * id;
 	u32 blocks = n * CELL_BITS;
 
-	if (!chain_locks_try(c->l, block, blocks)) {
-		/* One in four gives up: then he has a kick to pass on. */
-		if (prandom_u32_state(rnd) % 4 == 0) {
-			if (chain_locks_waiting(c->l))
-				kick_all(c);
-			return;
-		}
-		if (!wait_for(c, id, block, blocks))
-			return;
-	}
+	if (prandom_u32_state(rnd) % 4 ?
+	    !lock_at_last(c, id, block, blocks) :
+	    !lock_or_give_up(c, block, blocks))
+		return;
 	use_cells(c, id, first, n);
 	if (chain_locks_release(c->l, block, blocks))
-		kick_all(c);
+		kick(c);
 }
 
 static int contestant(void *data)
@@ -336,7 +356,8 @@ static void check_cells(struct kunit *test, const struct contest *c)
 	}
 }
 
-static void run_contest(struct kunit *test, unsigned int rounds, u32 max_cells)
+static void run_contest(struct kunit *test, unsigned int rounds, u32 region,
+			u32 max_cells)
 {
 	struct contest *c = kunit_kzalloc(test, sizeof(*c), GFP_KERNEL);
 	struct task_struct *thread[THREADS];
@@ -345,8 +366,10 @@ static void run_contest(struct kunit *test, unsigned int rounds, u32 max_cells)
 	KUNIT_ASSERT_NOT_NULL(test, c);
 	c->l = make_locks(test);
 	c->rounds = rounds;
+	c->region = region;
 	c->max_cells = max_cells;
 	atomic_set(&c->running, THREADS);
+	spin_lock_init(&c->park);
 	init_waitqueue_head(&c->queue);
 	for (n = 0; n < THREADS; n++) {
 		thread[n] = kthread_run(contestant, c, "chain_lock_%u", n);
@@ -371,13 +394,13 @@ static void run_contest(struct kunit *test, unsigned int rounds, u32 max_cells)
 /* Ranges of up to half the table: they wrap, and all meet. */
 static void lock_contest_wide(struct kunit *test)
 {
-	run_contest(test, 4000, CELLS / 2);
+	run_contest(test, 2000, CELLS, CELLS / 2);
 }
 
 /* Short ranges: tries and releases cross at high speed. */
 static void lock_contest_narrow(struct kunit *test)
 {
-	run_contest(test, 20000, 8);
+	run_contest(test, 100000, 32, 8);
 }
 
 /*

@@ -13,22 +13,12 @@
 #include <cmocka.h>
 
 #include "dm-chain-format.h"
+#include "rng.h"
 
 #define KIB	1024ULL
 #define MIB	(1024 * KIB)
 #define GIB	(1024 * MIB)
 #define TIB	(1024 * GIB)
-
-static u64 rng_state = 0x9e3779b97f4a7c15ULL;
-
-/* xorshift64*: the same run each time. */
-static u64 rng(void)
-{
-	rng_state ^= rng_state >> 12;
-	rng_state ^= rng_state << 25;
-	rng_state ^= rng_state >> 27;
-	return rng_state * 0x2545f4914f6cdd1dULL;
-}
 
 static void random_bytes(void *buf, size_t len)
 {

@@ -1,0 +1,247 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The command line on closed images: the program as it is built, with
+# sanitizers, in a folder of its own. Prints a line for each test.
+#
+#	DMCHAIN=path/to/dmchain tests/unit/cli.sh
+
+set -u
+export LC_ALL=C
+top=$(cd "$(dirname "$0")/../.." && pwd)
+DMCHAIN=$(realpath "${DMCHAIN:-${O:-$top/build}/asan/dmchain}")
+folder=$(mktemp -d "${TMPDIR:-/tmp}/dmchain-cli.XXXXXX")
+trap 'rm -rf "$folder"' EXIT
+cd "$folder" || exit 1
+failed=0
+
+ok()
+{
+	echo "ok - $1"
+}
+
+not_ok()
+{
+	echo "not ok - $1"
+	failed=$((failed + 1))
+	sed 's/^/# /' "$folder/.err"
+}
+
+# t NAME CODE ARGUMENTS...: dmchain exits with CODE, and says one line on
+# stderr if and only if that isn't 0
+t()
+{
+	local name=$1 want=$2 code lines
+	shift 2
+	"$DMCHAIN" "$@" > "$folder/.out" 2> "$folder/.err" < /dev/null
+	code=$?
+	lines=$(wc -l < "$folder/.err")
+	if [ $code -ne "$want" ]; then
+		echo "# exit code $code, not $want: dmchain $*"
+		not_ok "$name"
+	elif [ "$want" -ne 0 ] && [ -z "${quiet_failure:-}" ] && [ "$lines" -ne 1 ]; then
+		echo "# $lines lines on stderr: dmchain $*"
+		not_ok "$name"
+	elif grep -q 'Sanitizer\|runtime error' "$folder/.err"; then
+		not_ok "$name"
+	else
+		ok "$name"
+	fi
+}
+
+# says NAME PATTERN: the last command said it
+says()
+{
+	if grep -q -e "$2" "$folder/.out" "$folder/.err"; then
+		ok "$1"
+	else
+		echo "# not said: $2"
+		cat "$folder/.out"
+		not_ok "$1"
+	fi
+}
+
+# is NAME GOT WANTED
+is()
+{
+	if [ "$2" = "$3" ]; then
+		ok "$1"
+	else
+		echo "# $2, not $3"
+		not_ok "$1"
+	fi
+}
+
+# get EXPRESSION: of the JSON that the last command printed, as o
+get()
+{
+	python3 -c 'import json, sys
+o = json.load(open(sys.argv[1]))
+print(json.dumps(eval(sys.argv[2])))' "$folder/.out" "$1"
+}
+
+# spoil FILE OFFSET: change 16 bytes
+spoil()
+{
+	printf 'XXXXXXXXXXXXXXXX' |
+		dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+commands="create open close list info map check compare table snapshot resize
+	new-id unseal recover"
+
+# --- Help and usage
+t "no command" 2
+t "unknown command" 2 frobnicate
+t "help" 0 --help
+for c in $commands; do
+	says "help names $c" "^  $c "
+done
+for c in $commands; do
+	t "$c --help" 0 "$c" --help
+	says "$c --help shows its usage" "^usage: dmchain $c"
+	"$DMCHAIN" "$c" --no-such-option > .out 2> .err
+	is "$c: unknown option" $? 2
+done
+t "version" 0 --version
+says "version says it" '^dmchain [0-9]'
+t "unknown global option" 2 --frobnicate create
+
+# --- create, info, map
+t "create" 0 create base --size 64M
+t "create with options" 0 create wide --size 1G --block-size 64K --max-size 2G
+t "create without a size" 2 create a
+t "create with a bad size" 2 create a --size lots
+t "create with an odd block size" 2 create a --size 1G --block-size 5K
+t "create on a parent of no format" 2 create a --backing base
+t "create over a file" 1 create base --size 64M
+t "create on nothing" 1 create a --backing nowhere --backing-format chain
+t "create in no folder" 1 create no/a --size 1G
+is "failed creates leave nothing" "$(ls)" "$(printf 'base\nwide')"
+t "create mid" 0 create mid --backing base --backing-format chain
+t "create top, JSON" 0 create top --backing mid --backing-format chain --json
+is "it tells its size" "$(get "o['virtual-size']")" 67108864
+is "it tells its parent" "$(get "o['parent'].split('/')[-1]")" '"mid"'
+t "info" 0 info ./top
+says "info shows the base" '/base$'
+t "info --json" 0 info --json ./top
+is "info keys" "$(get "sorted(o)")" \
+	'["block-size", "device", "jobs", "layers", "name", "state", "virtual-size"]'
+is "layer keys" "$(get "sorted(o['layers'][0])")" \
+	'["access", "data-bytes", "device", "format", "index", "map-bytes", "marks", "parent-uuid", "path", "users", "uuid", "zero-bytes"]'
+is "layers" "$(get "[l['path'].split('/')[-1] for l in o['layers']]")" \
+	'["top", "mid", "base"]'
+is "parent links" "$(get "o['layers'][0]['parent-uuid'] == o['layers'][1]['uuid']")" true
+is "seals" "$(get "[l['marks'] for l in o['layers']]")" '[[], ["sealed"], ["sealed"]]'
+t "--json before the command" 0 --json map ./top
+is "an empty map" "$(get "o")" \
+	'[{"start": 0, "length": 67108864, "depth": 2, "present": false, "zero": true, "data": false}]'
+t "map" 0 map ./top
+says "map has a table" '^ *0  *67108864  *2  absent'
+t "info of no file" 1 info ./nowhere
+t "map of no image" 4 map /dev/null
+t "info without an argument" 2 info
+t "info with two" 2 info ./top ./mid
+
+# --- raw
+truncate -s 8M raw
+truncate -s 1000 odd
+t "create on raw" 0 create onraw --backing raw --backing-format raw
+t "raw of an odd size" 4 create a --backing odd --backing-format raw
+t "raw is no chain" 4 info ./raw
+says "it says how to name the format" '--format raw'
+t "info of raw" 0 info ./raw --format raw --json
+is "raw has no ids" "$(get "o['layers'][0]['uuid']")" null
+t "map of raw" 0 map ./raw --format raw
+t "no such format" 2 map ./raw --format qcow2
+t "check of raw" 0 check raw --format raw
+spoil raw 100
+t "a modified raw parent" 4 map ./onraw
+says "it names both ids" 'expects content id .*, has\|expects content id .*, this has'
+t "info shows it all the same" 4 info ./onraw
+says "with the layers" '/raw$'
+
+# --- compare
+truncate -s 8M zeroes
+t "compare with zeroes" 0 compare ./top ./base
+says "sizes are the same" 'show the same'
+t "compare raw and chain" 0 compare ./wide zeroes --format-b raw
+says "it tells of the sizes" 'has 8388608'
+quiet_failure=1
+t "compare what differs" 1 compare raw zeroes --format-a raw --format-b raw
+says "it says where" 'first at byte 100$'
+t "compare what differs, JSON" 1 --json compare raw zeroes --format-a raw --format-b raw
+is "it says where there, too" "$(get "[o['same'], o['first-difference']]")" '[false, 100]'
+quiet_failure=
+t "compare with raw taken for a chain" 4 compare ./top raw
+t "compare with nothing" 1 compare ./top ./nowhere
+
+# --- check
+t "check" 0 check top
+t "check --json" 0 check top --json
+is "nothing found" "$(get "[o['found'], o['damaged']]")" '[[], 0]'
+spoil top 300
+t "a damaged header copy still serves" 0 map ./top
+says "with a warning" 'warning: .*/top: header copy 0 is damaged'
+quiet_failure=1
+t "check finds it" 1 check top
+says "and says so" '^header: copy 0 is damaged'
+quiet_failure=
+t "check --repair mends it" 0 check top --repair
+t "then it is clean" 0 check top
+says "clean is clean" 'no damage'
+t "--lossy alone" 2 check top --lossy
+spoil wide 300
+spoil wide $((512 * 1024 + 300))
+t "both header copies damaged" 4 info ./wide
+t "check can't help there" 4 check wide --repair
+truncate -s 5M onraw
+t "a truncated image" 4 map ./onraw --format chain
+says "is called so" 'truncated'
+
+# --- links
+t "a sealed layer doesn't change" 3 resize ./mid +1M
+says "its child is the disk" '/top) stands on it'
+t "unseal" 0 unseal mid
+says "it names the children" 'refused from now on: layer .*/top'
+t "unseal once more" 1 unseal mid
+t "the child is refused" 4 map ./top
+says "as its parent was modified" '/mid: was modified after .*/top was made on it'
+mv mid elsewhere
+t "a lost parent" 4 map ./top
+says "the child says where it should be" '/top: its parent is not found'
+mv base mid
+t "another layer in its place" 4 map ./top
+says "both ids are told" 'stands on layer .*, this is layer'
+mv mid base
+mv elsewhere mid
+
+# --- new-id, resize
+cp base copy
+t "new-id" 0 new-id copy --json
+is "a new id" "$(get "len(o['uuid'])")" 36
+t "the copy is no parent of mid" 0 map ./mid
+t "resize grows" 0 resize ./copy +64M
+says "resize tells the size" '128 MiB'
+t "resize to less" 2 resize ./copy 8M
+t "resize shrinks" 0 resize ./copy 8M --shrink
+t "the result is clean" 0 check copy
+t "resize beyond the maps" 1 resize ./copy 2T
+says "it tells the most" '1099511627776 bytes'
+t "resize to nonsense" 2 resize ./copy 1G1
+
+# --- locks, odd names, output that can't be written
+exec 9< copy
+flock 9
+t "a locked image" 3 new-id copy
+exec 9<&-
+t "a name with a newline" 0 create $'new\nline' --size 8M
+t "and its refusal in one line" 1 create $'new\nline' --size 8M
+says "cleaned" 'new?line: exists'
+t "operands behind --" 0 create --size 8M -- --odd
+t "are files" 0 check -- --odd
+"$DMCHAIN" info ./base > /dev/full 2> .err
+is "a full disk is no success" $? 1
+
+echo "# $failed failed"
+[ $failed -eq 0 ]
