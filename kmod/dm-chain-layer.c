@@ -353,13 +353,17 @@ static int load_chain(struct chain_att *att, void *buf, char **error)
 	return r;
 }
 
-static void load_raw(struct chain_att *att)
+static int load_raw(struct chain_att *att, char **error)
 {
 	struct chain_layer *l = att->layer;
+	int r = chain_flush_dev(att);
 
 	l->size = bdev_nr_sectors(att->bdev);
 	l->limit = 0;
 	l->block_sectors_shift = CHAIN_UNIT_SHIFT - SECTOR_SHIFT;
+	if (r)
+		*error = "Cannot flush a layer's device";
+	return r;
 }
 
 /* --- Registry --- */
@@ -573,7 +577,7 @@ static int load(struct chain_att *att, void *buf, char **error)
 	struct chain_layer *l = att->layer;
 
 	if (l->format == DM_CHAIN_FORMAT_RAW)
-		load_raw(att);
+		l->load_error = load_raw(att, error);
 	else
 		l->load_error = load_chain(att, buf, error);
 	complete_all(&l->loaded);
