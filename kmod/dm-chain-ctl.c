@@ -3,8 +3,8 @@
  * /dev/dm-chain: ioctls. Arguments are extensible structs: the number of a
  * call counts, its size is the caller's (see uapi/linux/dm-chain.h).
  *
- * Locking: queries pin the disk (disk->pin, shared), so that no table of it is
- * torn down meanwhile; they hold no lock while they scan maps.
+ * Locking: queries pin the disk, so that no table of it is torn down and no
+ * switch changes it meanwhile; they hold no other lock while they scan maps.
  */
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
@@ -124,7 +124,6 @@ static int copy_layer(const struct dm_chain_layers *arg, u32 i,
 static int do_layers(struct ctl *ctl, void *data)
 {
 	struct dm_chain_layers *arg = data;
-	struct chain_disk *disk;
 	struct chain_inst *ci;
 	u32 i, nr;
 	int r;
@@ -132,14 +131,13 @@ static int do_layers(struct ctl *ctl, void *data)
 	if (arg->flags || arg->pad || arg->layer_size < 64 ||
 	    arg->layer_size > PAGE_SIZE)
 		return -EINVAL;
-	r = chain_disk_pin(MKDEV(arg->major, arg->minor), &disk);
+	r = chain_disk_pin(MKDEV(arg->major, arg->minor), &ci);
 	if (r)
 		return r;
-	ci = disk->live;
 	nr = ci->nr + (ci->next ? 1 : 0);
 	for (i = 0; i < min(nr, arg->nr) && !r; i++)
 		r = copy_layer(arg, i, i < ci->nr ? ci->order[i] : ci->next);
-	chain_disk_unpin(disk);
+	chain_disk_unpin(ci->disk);
 	arg->nr = nr;
 	return r;
 }
@@ -230,17 +228,17 @@ static int do_map(struct ctl *ctl, void *data)
 	struct dm_chain_map *arg = data;
 	struct map_out out = { .to = u64_to_user_ptr(arg->extents),
 			       .room = arg->nr };
-	struct chain_disk *disk;
+	struct chain_inst *ci;
 	int r;
 
 	if (arg->flags || arg->start % 512)
 		return -EINVAL;
-	r = chain_disk_pin(MKDEV(arg->major, arg->minor), &disk);
+	r = chain_disk_pin(MKDEV(arg->major, arg->minor), &ci);
 	if (r)
 		return r;
 	if (arg->nr)
-		r = map_fill(disk->live, &arg->start, &out);
-	chain_disk_unpin(disk);
+		r = map_fill(ci, &arg->start, &out);
+	chain_disk_unpin(ci->disk);
 	arg->nr = out.nr;
 	return r;
 }

@@ -8,6 +8,7 @@
  *
  * Locking: registry_mutex for the list of disks, their tables and slots.
  */
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "dm-chain.h"
@@ -57,6 +58,7 @@ static void disk_init(struct chain_disk *d, struct mapped_device *md)
 	INIT_LIST_HEAD(&d->parked);
 	spin_lock_init(&d->lock);
 	init_rwsem(&d->pin);
+	init_rwsem(&d->shape);
 	INIT_WORK(&d->merge_work, chain_merge_work);
 	atomic64_set(&d->want, 0);
 	d->stop = true;
@@ -177,7 +179,8 @@ void chain_disk_leave(struct chain_inst *ci)
 	disk_free(d);
 }
 
-int chain_disk_pin(dev_t devt, struct chain_disk **disk)
+/* -EAGAIN: a table goes; it or another one is there in a moment. */
+static int try_pin(dev_t devt, struct chain_inst **ci)
 {
 	struct chain_disk *d;
 	int r = 0;
@@ -187,15 +190,41 @@ int chain_disk_pin(dev_t devt, struct chain_disk **disk)
 	if (!d || !d->live)
 		r = -ENODEV;
 	else if (!down_read_trylock(&d->pin))
-		r = -EBUSY;
+		r = -EAGAIN;
+	else
+		*ci = d->live;
 	mutex_unlock(&chain_registry_mutex);
-	*disk = d;
+	return r;
+}
+
+static void drop_pin(struct chain_disk *d)
+{
+	/* Held, so that who frees the disk can't do so under up_read()'s feet. */
+	mutex_lock(&chain_registry_mutex);
+	up_read(&d->pin);
+	mutex_unlock(&chain_registry_mutex);
+}
+
+int chain_disk_pin(dev_t devt, struct chain_inst **ci)
+{
+	int r;
+
+	do {
+		r = try_pin(devt, ci);
+		if (r == -EAGAIN && schedule_timeout_killable(1))
+			return -EINTR;
+	} while (r == -EAGAIN);
+	if (!r && down_read_killable(&(*ci)->disk->shape)) {
+		drop_pin((*ci)->disk);
+		r = -EINTR;
+	}
 	return r;
 }
 
 void chain_disk_unpin(struct chain_disk *disk)
 {
-	up_read(&disk->pin);
+	up_read(&disk->shape);
+	drop_pin(disk);
 }
 
 /* Does any table of the disk still have the layer in this slot? */

@@ -53,6 +53,7 @@ static int read_zeroes(struct bio *bio)
 static int defer(struct chain_inst *ci, struct bio *bio)
 {
 	if (bio->bi_opf & REQ_NOWAIT) {
+		chain_gave_up(ci->disk);
 		bio_wouldblock_error(bio);
 		return DM_MAPIO_SUBMITTED;
 	}
@@ -68,10 +69,7 @@ void chain_unlock_blocks(struct chain_disk *disk, u64 block, u32 n)
 
 void chain_written(struct chain_inst *ci, u64 block, u32 n, unsigned int state)
 {
-	struct chain_layer *l = chain_top(ci)->layer;
-
-	chain_statemap_set(&l->map, block, n, state);
-	chain_meta_dirty(l, block, n);
+	chain_meta_set(chain_top(ci)->layer, block, n, state);
 }
 
 void chain_end_write(struct chain_inst *ci, struct bio *bio, bool fua)
@@ -120,9 +118,13 @@ static bool durable(struct chain_inst *ci, u64 block, u32 n)
 	struct chain_layer *l = chain_top(ci)->layer;
 	u64 b;
 
-	/* Who has a lock has set a state, maybe, and not yet said so. */
-	if (!chain_locks_try(&ci->disk->locks, block, n))
+	if (n > CHAIN_LOCK_BLOCKS)
 		return false;
+	/* Who has a lock has set a state, maybe, and not yet said so. */
+	if (!chain_locks_try(&ci->disk->locks, block, n)) {
+		chain_gave_up(ci->disk);
+		return false;
+	}
 	chain_unlock_blocks(ci->disk, block, n);
 	for (b = block; b < block + n; b += DM_CHAIN_GROUP_BLOCKS)
 		if (!chain_meta_durable(l, b))

@@ -41,6 +41,12 @@ void chain_unpark(struct chain_disk *disk)
 	spin_unlock_irqrestore(&disk->lock, flags);
 }
 
+void chain_gave_up(struct chain_disk *disk)
+{
+	if (unlikely(chain_locks_waiting(&disk->locks)))
+		chain_unpark(disk);
+}
+
 /* Lock blocks, or park the bio: false, and it must not be touched any more. */
 static bool lock_or_park(struct chain_bio *cb, u64 block, u32 n)
 {
@@ -299,6 +305,13 @@ static void slow_zero(struct chain_bio *cb, struct bio *bio)
 	finish(ci, bio, r);
 }
 
+/* It was deferred for a lock, maybe, for which it won't park any more. */
+static void slow_fail(struct chain_bio *cb, struct bio *bio)
+{
+	chain_gave_up(cb->inst->disk);
+	finish(cb->inst, bio, -EIO);
+}
+
 static void slow_work(struct work_struct *work)
 {
 	struct chain_bio *cb = container_of(work, struct chain_bio, work);
@@ -310,7 +323,7 @@ static void slow_work(struct work_struct *work)
 	bool part = into || bio_sectors(bio) < block_sectors(l);
 
 	if (READ_ONCE(l->failed))
-		finish(cb->inst, bio, -EIO);
+		slow_fail(cb, bio);
 	else if (bio_op(bio) == REQ_OP_DISCARD)
 		slow_zero(cb, bio);
 	else if (part)

@@ -21,9 +21,11 @@
  * and refuses flushes and writes until it is opened again, at its old top.
  *
  * Locking: switch_mutex outermost. disk->switching keeps tables from coming
- * (ctr refuses) and, with no other table there, the live one from going; a
- * reference of the mapped device keeps it from being removed.
+ * (ctr refuses). disk->pin keeps the live one from being torn down, should
+ * another target's table take its place; a reference of the mapped device
+ * keeps that. disk->shape keeps queries out while the disk is suspended.
  */
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 
 #include "dm-chain.h"
@@ -33,21 +35,23 @@ static DEFINE_MUTEX(switch_mutex);
 
 /* --- Having a disk to oneself --- */
 
-static int claim(dev_t devt, struct chain_disk **disk)
+static int claim(dev_t devt, struct chain_inst **ci)
 {
 	struct chain_disk *d;
 	int r = 0;
 
 	mutex_lock(&chain_registry_mutex);
 	d = chain_disk_find(devt);
-	if (!d)
+	if (!d) {
 		r = -ENODEV;
-	else if (d->switching || !d->live || !list_is_singular(&d->insts))
+	} else if (d->switching || !d->live || !list_is_singular(&d->insts) ||
+		   !down_read_trylock(&d->pin)) {
 		r = -EBUSY;
-	else
+	} else {
 		d->switching = true;
+		*ci = d->live;
+	}
 	mutex_unlock(&chain_registry_mutex);
-	*disk = d;
 	return r;
 }
 
@@ -55,27 +59,28 @@ static void unclaim(struct chain_disk *d)
 {
 	mutex_lock(&chain_registry_mutex);
 	d->switching = false;
+	up_read(&d->pin);
 	mutex_unlock(&chain_registry_mutex);
 }
 
-/* Run @fn with the disk of a device number claimed. */
-static int with_disk(dev_t devt, int (*fn)(struct chain_disk *disk, void *arg),
+/* Run @fn with the live table of a device number claimed. */
+static int with_disk(dev_t devt, int (*fn)(struct chain_inst *ci, void *arg),
 		     void *arg)
 {
 	struct mapped_device *md;
-	struct chain_disk *disk;
+	struct chain_inst *ci;
 	int r;
 
 	if (mutex_lock_killable(&switch_mutex))
 		return -EINTR;
 	md = dm_get_md(devt);
-	r = md ? claim(devt, &disk) : -ENODEV;
+	r = md ? claim(devt, &ci) : -ENODEV;
 	if (!r) {
-		if (dm_suspended(disk->live->ti))
+		if (dm_suspended(ci->ti))
 			r = -EBUSY;
 		else
-			r = fn(disk, arg);
-		unclaim(disk);
+			r = fn(ci, arg);
+		unclaim(ci->disk);
 	}
 	if (md)
 		dm_put(md);
@@ -101,6 +106,7 @@ static void push_top(struct chain_inst *ci)
 {
 	struct chain_att *old = chain_top(ci);
 
+	lockdep_assert_held(&chain_registry_mutex);
 	memmove(ci->order + 1, ci->order, ci->nr * sizeof(*ci->order));
 	ci->order[0] = ci->next;
 	ci->nr++;
@@ -115,12 +121,16 @@ static u64 switch_tops(struct chain_inst *ci)
 	struct mapped_device *md = ci->disk->md;
 	ktime_t start;
 
+	down_write(&ci->disk->shape);
 	rcu_expedite_gp();
 	start = ktime_get();
 	dm_internal_suspend_noflush(md);
+	mutex_lock(&chain_registry_mutex);
 	push_top(ci);
+	mutex_unlock(&chain_registry_mutex);
 	dm_internal_resume(md);
 	rcu_unexpedite_gp();
+	up_write(&ci->disk->shape);
 	return ktime_to_ns(ktime_sub(ktime_get(), start));
 }
 
@@ -224,11 +234,11 @@ static int check_snapshot(struct chain_inst *ci)
 	return 0;
 }
 
-static int snapshot(struct chain_disk *disk, void *arg)
+static int snapshot(struct chain_inst *ci, void *arg)
 {
 	struct dm_chain_switch_disk *sd = arg;
-	struct chain_inst *ci = disk->live;
 	struct chain_att *old = chain_top(ci), *new = ci->next;
+	unsigned int noio;
 	struct chain_header *h;
 	int r = check_snapshot(ci);
 
@@ -241,9 +251,12 @@ static int snapshot(struct chain_disk *disk, void *arg)
 	if (old->layer->meta)
 		r = chain_meta_sync(old->layer);
 	if (!r) {
+		/* Reclaim might wait for a flush that waits for us. */
+		noio = memalloc_noio_save();
 		chain_meta_hold(new->layer);
 		sd->pause_ns = switch_tops(ci);
-		r = commit_snapshot(disk, old, new, h);
+		r = commit_snapshot(ci->disk, old, new, h);
+		memalloc_noio_restore(noio);
 	}
 	kfree(h);
 	return r;
@@ -341,9 +354,13 @@ static int grow(struct chain_inst *ci, struct growth *g)
 	mutex_unlock(&top->layer->rw_mutex);
 	if (r)
 		return r;
+	down_write(&ci->disk->shape);
 	dm_internal_suspend_noflush(ci->disk->md);
+	mutex_lock(&chain_registry_mutex);
 	swap_growth(ci, g);
+	mutex_unlock(&chain_registry_mutex);
 	dm_internal_resume(ci->disk->md);
+	up_write(&ci->disk->shape);
 	return 0;
 }
 
@@ -370,9 +387,8 @@ static int check_resize(struct chain_inst *ci, u64 size)
 	return r;
 }
 
-static int resize(struct chain_disk *disk, void *arg)
+static int resize(struct chain_inst *ci, void *arg)
 {
-	struct chain_inst *ci = disk->live;
 	u64 size = *(u64 *)arg;
 	struct growth *g;
 	int r = check_resize(ci, size);

@@ -195,17 +195,23 @@ static int check_next(struct chain_inst *ci, char **error)
 static int check_running(struct chain_inst *ci, char **error)
 {
 	unsigned int i, lbs;
-	bool running, same;
+	bool running, same, rw;
 
 	mutex_lock(&chain_registry_mutex);
 	running = ci->disk->live;
 	same = running &&
 	       chain_top(ci->disk->live)->layer == chain_top(ci)->layer;
+	rw = same && chain_top(ci->disk->live)->access == DM_CHAIN_ACCESS_RW;
 	mutex_unlock(&chain_registry_mutex);
 	if (!running)
 		return 0;
 	if (!same) {
 		*error = "The table has another top than the running one";
+		return -EINVAL;
+	}
+	/* What it has written is made durable by its close, not by a reload. */
+	if (rw && chain_top(ci)->access != DM_CHAIN_ACCESS_RW) {
+		*error = "The running top is rw: close the disk to make it ro";
 		return -EINVAL;
 	}
 	lbs = bdev_logical_block_size(dm_disk(ci->disk->md)->part0);
@@ -415,6 +421,8 @@ static void chain_resume(struct dm_target *ti)
 	atomic64_set(&disk->want, 0);
 	chain_disk_live(ci);
 	chain_meta_bind(chain_top(ci));
+	if (ci->next)
+		chain_meta_bind(ci->next);
 	WRITE_ONCE(disk->stop, false);
 	chain_meta_resume(chain_top(ci)->layer);
 	if (disk->unmerged)
@@ -471,6 +479,8 @@ static void chain_status(struct dm_target *ti, status_type_t type,
 	struct chain_inst *ci = ti->private;
 	unsigned int sz = 0;
 
+	/* A switch changes topology and lookup under it. */
+	mutex_lock(&chain_registry_mutex);
 	switch (type) {
 	case STATUSTYPE_INFO:
 		DMEMIT("%s %u lookup-bytes=%zu unmerged=%u violations=%lld",
@@ -488,6 +498,7 @@ static void chain_status(struct dm_target *ti, status_type_t type,
 		       chain_top(ci)->layer->hdr.cid.b);
 		break;
 	}
+	mutex_unlock(&chain_registry_mutex);
 }
 
 static int chain_iterate_devices(struct dm_target *ti,

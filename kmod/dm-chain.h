@@ -125,7 +125,8 @@ struct chain_att {
  * @list: in disk->insts; registry_mutex
  * @nr_atts: attachments, in @atts
  * @nr: layers of the topology
- * @order: the topology: top first; changes only while suspended
+ * @order: the topology: top first; changes only while suspended, with
+ *	disk->shape and registry_mutex held
  * @by_slot: attachment of each slot of the disk, or NULL
  * @nr_slots: entries of @by_slot
  * @next: attached in role "next", or NULL
@@ -155,7 +156,11 @@ struct chain_inst {
  * @name: of the mapped device, for messages
  * @switching: a switch or resize is under way: no tables come; registry_mutex
  * @failed: a switch could not be made durable: no more writes
- * @pin: held shared by queries; exclusively, in passing, by who tears down
+ * @pin: held shared by queries and switches; exclusively, in passing, by who
+ *	tears a table down
+ * @shape: topology and sizes of the live table: held shared by queries,
+ *	exclusively by a switch, from before it suspends the disk to after it
+ *	has resumed it
  * @slots: layer of each slot; registry_mutex
  * @nr_slots: entries of @slots
  * @merge: merged lookup of what is below the top; swapped while suspended
@@ -182,6 +187,7 @@ struct chain_disk {
 	bool switching;
 	bool failed;
 	struct rw_semaphore pin;
+	struct rw_semaphore shape;
 	struct chain_layer **slots;
 	unsigned int nr_slots;
 	struct chain_merge *merge;
@@ -364,11 +370,12 @@ void chain_meta_destroy(struct chain_layer *l);
 void chain_meta_bind(struct chain_att *att);
 
 /**
- * chain_meta_dirty() - states of blocks have changed
- * Context: any. The change is in the map already, and what it speaks for has
- * been written: the next round may take it.
+ * chain_meta_set() - the state of prepared blocks changes
+ *
+ * What it speaks for has been written: the next round may take it.
+ * Context: any.
  */
-void chain_meta_dirty(struct chain_layer *l, u64 block, u64 n);
+void chain_meta_set(struct chain_layer *l, u64 block, u64 n, unsigned int state);
 
 /** chain_meta_durable() - is what the map says of @block on disk, flushed */
 bool chain_meta_durable(struct chain_layer *l, u64 block);
@@ -458,6 +465,8 @@ int chain_zero_blocks(struct chain_inst *ci, u64 block, u64 n, gfp_t gfp);
 /* dm-chain-slow.c: bios that have to wait */
 void chain_defer(struct chain_inst *ci, struct bio *bio);
 void chain_unpark(struct chain_disk *disk);
+/** chain_gave_up() - a try for a lock failed, and its bio won't park for it */
+void chain_gave_up(struct chain_disk *disk);
 
 /* dm-chain-disk.c */
 
@@ -483,11 +492,12 @@ void chain_disk_live(struct chain_inst *ci);
 void chain_disk_dying(struct chain_inst *ci);
 
 /**
- * chain_disk_pin() - keep the tables of a disk from being torn down
+ * chain_disk_pin() - keep the tables of a disk, and what they show, as they are
+ * @ci: set to the live one
  *
- * For queries; not over I/O. Return: 0, -ENODEV, or -EBUSY while one goes.
+ * For queries; not over I/O. Return: 0, -ENODEV or -EINTR.
  */
-int chain_disk_pin(dev_t devt, struct chain_disk **disk);
+int chain_disk_pin(dev_t devt, struct chain_inst **ci);
 void chain_disk_unpin(struct chain_disk *disk);
 
 /* dm-chain-switch.c */
