@@ -496,6 +496,23 @@ static void check_truncated_files(void **state)
 	assert_int_equal(open_ro("a"), 0);
 }
 
+/* All that told of data is gone: that is never mended without loss. */
+static void check_cut_off_maps(void **state)
+{
+	static struct chain_header before, after;
+
+	(void)state;
+	create("a", "8M");
+	put_blocks("a", 10, 1, DM_CHAIN_DATA, 1);
+	load("a", &before);
+	assert_int_equal(truncate("a", MIB), 0);
+	damage_is_found("a", "presence", true, true);
+	load("a", &after);
+	assert_false(chain_id_equal(&before.cid, &after.cid));
+	assert_int_equal(open_ro("a"), 0);
+	assert_int_equal(get_block("a", 10), DM_CHAIN_ABSENT);
+}
+
 static void check_parents(void **state)
 {
 	(void)state;
@@ -1003,6 +1020,7 @@ int main(void)
 		TEST(check_behind_the_end),
 		TEST(check_lost_sectors_at_the_end),
 		TEST(check_truncated_files),
+		TEST(check_cut_off_maps),
 		TEST(check_parents),
 		TEST(check_refuses),
 		TEST(check_tells_json),
