@@ -14,15 +14,17 @@
 #define CHUNK_GROUPS	256
 #define PRESENCE_WORDS(sector)	((sector) * CHAIN_SECTOR_WORDS)
 
-static int presence_decode(struct presence *p, struct image *img, uint8_t *buf)
+static void presence_read(struct presence *p, struct image *img)
 {
 	const struct chain_header *h = &img->hdr;
+	uint8_t buf[512];
 	uint64_t i;
 
 	for (i = 0; i < p->sectors; i++) {
 		uint64_t *words = p->words + PRESENCE_WORDS(i);
 
-		if (!image_try_read(img, buf, 512, h->presence_offset + i * 512) &&
+		if (!image_try_read(img, buf, sizeof(buf),
+				    h->presence_offset + i * sizeof(buf)) &&
 		    chain_sector_decode(DM_CHAIN_PRESENCE_MAGIC, h->map_seed, i,
 					buf, words))
 			continue;
@@ -31,21 +33,20 @@ static int presence_decode(struct presence *p, struct image *img, uint8_t *buf)
 		p->bad[i] = true;
 		p->damaged++;
 	}
-	return 0;
 }
 
 int presence_load(struct presence *p, struct image *img)
 {
-	uint8_t buf[512];
-
 	memset(p, 0, sizeof(*p));
 	p->sectors = chain_presence_sectors(&img->hdr);
 	p->words = calloc(PRESENCE_WORDS(p->sectors), sizeof(*p->words));
 	p->bad = calloc(p->sectors, sizeof(*p->bad));
-	if (p->words && p->bad)
-		return presence_decode(p, img, buf);
-	presence_free(p);
-	return msg_fail(EXIT_FAILED, "%s: out of memory", img->label);
+	if (!p->words || !p->bad) {
+		presence_free(p);
+		return msg_fail(EXIT_FAILED, "%s: out of memory", img->label);
+	}
+	presence_read(p, img);
+	return 0;
 }
 
 void presence_free(struct presence *p)
@@ -100,6 +101,11 @@ static void read_groups(struct image *img, uint64_t first, uint64_t nr,
 {
 	uint64_t i;
 
+	/* A header may tell of far more than its file has. */
+	if (group_offset(img, first) >= img->bytes) {
+		memset(buf, 0, nr * DM_CHAIN_GROUP_BYTES);
+		return;
+	}
 	if (!image_try_read(img, buf, nr * DM_CHAIN_GROUP_BYTES,
 			    group_offset(img, first)))
 		return;
