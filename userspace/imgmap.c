@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * State maps of closed layers. A sector counts if it is valid; one that isn't
- * is damaged if its group's presence bit says that it was written, and else
- * was never written.
+ * State maps of closed layers, read as the kernel reads them: a group whose
+ * presence bit is off is absent, whatever is there (a round that a crash cut
+ * off may have left it, and it has read as absent since); of a group that is
+ * present, a sector that isn't valid is damaged; and all that a lost presence
+ * sector speaks for is damaged.
  */
 #include "offline.h"
 
@@ -127,7 +129,9 @@ static void decode_group(const struct image *img, const struct presence *p,
 	g->blank = all_zero(buf, DM_CHAIN_GROUP_BYTES);
 	g->invalid = chain_group_decode(img->hdr.map_seed, g->index, buf,
 					g->words);
-	g->damaged = presence_get(p, g->index) ? g->invalid : 0;
+	g->present = presence_get(p, g->index);
+	g->lost = p->bad[g->index / DM_CHAIN_PRESENCE_GROUPS];
+	g->damaged = g->present ? g->invalid : 0;
 	for (i = 0; i < DM_CHAIN_GROUP_SECTORS; i++)
 		if (g->invalid & ~g->damaged & 1U << i)
 			memset(g->words + i * CHAIN_SECTOR_WORDS, 0,
@@ -241,7 +245,9 @@ static int keep_group(struct map_group *g, void *arg)
 	struct imgmap *m = arg;
 
 	m->damaged += (unsigned int)__builtin_popcount(g->damaged);
-	if (all_absent(g))
+	if (g->lost)
+		memset(g->words, 0xff, sizeof(g->words));
+	if (!g->present || all_absent(g))
 		return 0;
 	m->words[g->index] = malloc(sizeof(g->words));
 	if (!m->words[g->index])
