@@ -11,12 +11,12 @@
 . "$(dirname "$0")/../lib/chain.sh"
 
 cd "$TMP" || exit 1
-modprobe null_blk nr_devices=0 && mkdir -p /sys/kernel/config/nullb/n 2>/dev/null
-if ! [ -d /sys/kernel/config/nullb/n ]; then
+modprobe null_blk nr_devices=0 && mkdir -p /sys/kernel/config/nullb/nullb0 2>/dev/null
+if ! [ -d /sys/kernel/config/nullb/nullb0 ]; then
 	skip "flushes" "this kernel has no null_blk"
 	done_testing
 fi
-cd /sys/kernel/config/nullb/n || exit 1
+cd /sys/kernel/config/nullb/nullb0 || exit 1
 echo 96 >size
 echo 1 >memory_backed
 echo 512 >blocksize
@@ -24,7 +24,7 @@ echo 16 >cache_size 2>/dev/null	# a volatile cache: flushes are passed down
 echo 1 >power
 cd "$TMP" || exit 1
 # In between, so that it can be made to fail
-dev=/dev/$(cat /sys/kernel/config/nullb/n/index | sed 's/^/nullb/')
+dev=/dev/nullb0
 sectors=$(blockdev --getsz "$dev")
 run_ok "a device" dmsetup create low --table "0 $sectors linear $dev 0"
 low=$(dmsetup info -c --noheadings -o blkdevname low)
@@ -98,7 +98,7 @@ run_ok "failure: and can be written" io -c "pwrite -q 9m 64k" -c fsync
 run_ok "failure: close" dmchain close d
 run_ok "failure: check" dmchain check /dev/mapper/low
 dmsetup remove low
-echo 0 >/sys/kernel/config/nullb/n/power
-rmdir /sys/kernel/config/nullb/n
+echo 0 >/sys/kernel/config/nullb/nullb0/power
+rmdir /sys/kernel/config/nullb/nullb0
 
 done_testing
