@@ -96,7 +96,6 @@ step "A layer on it: what is written goes there, the base is not touched"
 run dmchain create top.img --backing base.raw --backing-format raw
 run dmchain open vm top.img
 mount /dev/mapper/vm /tmp/fs
-verify /tmp/sums.0
 show vm
 
 step "A writer: it appends a line to a log, flushes it, and so on, until the end"
