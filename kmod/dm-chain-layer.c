@@ -257,9 +257,27 @@ static int load_presence_sector(struct chain_att *att, u64 index,
 }
 
 /*
+ * Nobody knows which groups of a lost presence sector count: a valid one may be
+ * what a round left that a crash cut off, and has been absent since.
+ */
+static int presence_lost(struct chain_layer *l, u64 index)
+{
+	u64 span = (u64)DM_CHAIN_PRESENCE_GROUPS * DM_CHAIN_GROUP_BLOCKS;
+	u64 block = index * span;
+	u64 n = min(span, l->map.blocks - block);
+	int r;
+
+	DMWARN("layer %pUb: presence sector %llu damaged: EIO for %llu blocks from %llu",
+	       l->uuid.b, index, n, block);
+	r = chain_statemap_prepare(&l->map, block, n, DM_CHAIN_DAMAGED, GFP_KERNEL);
+	if (!r)
+		chain_statemap_set(&l->map, block, n, DM_CHAIN_DAMAGED);
+	return r;
+}
+
+/*
  * Groups whose presence bit is off were never part of a flush that completed:
- * they are absent, unread. Where the presence sector is lost that can't be
- * known: all its groups count as present, and are damaged if they aren't.
+ * they are absent, unread.
  */
 static int load_map(struct chain_att *att)
 {
@@ -280,12 +298,11 @@ static int load_map(struct chain_att *att)
 				       4096, REQ_OP_READ);
 		if (bad)
 			memset(page, 0, 4096);
-		if (!chain_sector_decode(DM_CHAIN_PRESENCE_MAGIC, l->hdr.map_seed,
-					 i, page + i % 8 * 512, present)) {
-			DMWARN("layer %pUb: presence sector %llu damaged", l->uuid.b, i);
-			memset(present, 0xff, 256);
-		}
-		r = load_presence_sector(att, i, present, buf, words);
+		if (chain_sector_decode(DM_CHAIN_PRESENCE_MAGIC, l->hdr.map_seed,
+					i, page + i % 8 * 512, present))
+			r = load_presence_sector(att, i, present, buf, words);
+		else
+			r = presence_lost(l, i);
 	}
 	free_page((unsigned long)page);
 	kfree(words);
@@ -308,6 +325,15 @@ static int load_chain(struct chain_att *att, void *buf, char **error)
 	unsigned int stale;
 	int r;
 
+	/*
+	 * A machine that crashed may have left what we are about to read in the
+	 * device's cache only: nothing may be built on what a cut can take back.
+	 */
+	r = chain_flush_dev(att);
+	if (r) {
+		*error = "Cannot flush a layer's device";
+		return r;
+	}
 	/* Again: it may have changed before the registry knew of us. */
 	s = read_slots(att, buf, &l->hdr, &stale);
 	if (s != CHAIN_HEADER_OK || !chain_id_equal(&l->hdr.uuid, &l->uuid)) {
@@ -327,13 +353,17 @@ static int load_chain(struct chain_att *att, void *buf, char **error)
 	return r;
 }
 
-static void load_raw(struct chain_att *att)
+static int load_raw(struct chain_att *att, char **error)
 {
 	struct chain_layer *l = att->layer;
+	int r = chain_flush_dev(att);
 
 	l->size = bdev_nr_sectors(att->bdev);
 	l->limit = 0;
 	l->block_sectors_shift = CHAIN_UNIT_SHIFT - SECTOR_SHIFT;
+	if (r)
+		*error = "Cannot flush a layer's device";
+	return r;
 }
 
 /* --- Registry --- */
@@ -547,7 +577,7 @@ static int load(struct chain_att *att, void *buf, char **error)
 	struct chain_layer *l = att->layer;
 
 	if (l->format == DM_CHAIN_FORMAT_RAW)
-		load_raw(att);
+		l->load_error = load_raw(att, error);
 	else
 		l->load_error = load_chain(att, buf, error);
 	complete_all(&l->loaded);

@@ -69,10 +69,7 @@ void chain_unlock_blocks(struct chain_disk *disk, u64 block, u32 n)
 
 void chain_written(struct chain_inst *ci, u64 block, u32 n, unsigned int state)
 {
-	struct chain_layer *l = chain_top(ci)->layer;
-
-	chain_statemap_set(&l->map, block, n, state);
-	chain_meta_dirty(l, block, n);
+	chain_meta_set(chain_top(ci)->layer, block, n, state);
 }
 
 void chain_end_write(struct chain_inst *ci, struct bio *bio, bool fua)

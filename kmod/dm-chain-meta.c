@@ -22,9 +22,10 @@
  * of 4. A single run of used groups is one bio with PREFLUSH and FUA, which is
  * 3, 4 and 5 in one; map() submits it without a worker.
  *
- * Locking: @lock (irq) protects the waiters and the state of the round; the
- * dirty bits are atomics, set after the states they speak of. One round at a
- * time, by who set @running. The worker holds no lock over I/O.
+ * Locking: @lock (irq) protects the waiters and the state of the round, and
+ * joins a change of states to the dirty bit that speaks of it. A round clears
+ * those bits without it. One round at a time, by who set @running. The worker
+ * holds no lock over I/O.
  *
  * Failure: any failed write or flush of a round fails the layer. A round is
  * never tried again: the device may have dropped what it had acknowledged.
@@ -43,6 +44,7 @@ struct chain_groups {
 	unsigned long *dirty;		/* a bit a group */
 	unsigned long *summary;		/* a bit a word of @dirty */
 	unsigned long *present;		/* used before: on disk, or about to be */
+	unsigned long *lost;		/* presence sectors that are damaged */
 	u64 nr;
 };
 
@@ -83,6 +85,12 @@ static void dirty_free(struct chain_groups *g)
 	kvfree(g->dirty);
 	kvfree(g->summary);
 	kvfree(g->present);
+	kvfree(g->lost);
+}
+
+static u64 lost_longs(const struct chain_groups *g)
+{
+	return BITS_TO_LONGS(DIV_ROUND_UP_ULL(g->nr, DM_CHAIN_PRESENCE_GROUPS));
 }
 
 static int dirty_alloc(struct chain_groups *g, u64 blocks)
@@ -94,13 +102,14 @@ static int dirty_alloc(struct chain_groups *g, u64 blocks)
 	g->dirty = kvcalloc(longs, sizeof(long), GFP_KERNEL);
 	g->present = kvcalloc(longs, sizeof(long), GFP_KERNEL);
 	g->summary = kvcalloc(BITS_TO_LONGS(longs), sizeof(long), GFP_KERNEL);
-	if (g->dirty && g->present && g->summary)
+	g->lost = kvcalloc(lost_longs(g), sizeof(long), GFP_KERNEL);
+	if (g->dirty && g->present && g->summary && g->lost)
 		return 0;
 	dirty_free(g);
 	return -ENOMEM;
 }
 
-void chain_meta_dirty(struct chain_layer *l, u64 block, u64 n)
+static void set_dirty(struct chain_layer *l, u64 block, u64 n)
 {
 	struct chain_groups *g = &l->meta->g;
 	u64 group = block / DM_CHAIN_GROUP_BLOCKS;
@@ -130,6 +139,23 @@ void chain_meta_dirty(struct chain_layer *l, u64 block, u64 n)
 	}
 }
 
+/*
+ * Who sees the new state writes in place and leaves no mark of its own: the
+ * flush that comes after that write must find this one. So the state and the
+ * dirty bit change under @lock, under which a flush asks whether there is
+ * anything to do.
+ */
+void chain_meta_set(struct chain_layer *l, u64 block, u64 n, unsigned int state)
+{
+	struct chain_meta *m = l->meta;
+	unsigned long flags;
+
+	spin_lock_irqsave(&m->lock, flags);
+	chain_statemap_set(&l->map, block, n, state);
+	set_dirty(l, block, n);
+	spin_unlock_irqrestore(&m->lock, flags);
+}
+
 static bool any_dirty(const struct chain_groups *g)
 {
 	return !bitmap_empty(g->summary, BITS_TO_LONGS(g->nr));
@@ -150,7 +176,7 @@ static unsigned int take_dirty(struct chain_groups *g, struct group_buf *bufs,
 		int i;
 
 		clear_bit(word, g->summary);
-		/* Pairs with the one between the two bits in chain_meta_dirty(). */
+		/* Pairs with the one between the two bits in set_dirty(). */
 		smp_mb__after_atomic();
 		bits = READ_ONCE(g->dirty[word]);
 		for_each_set_bit(i, &bits, BITS_PER_LONG) {
@@ -295,7 +321,7 @@ static void give_back(struct chain_meta *m, const struct group_buf *bufs,
 		      unsigned int n)
 {
 	while (n--)
-		chain_meta_dirty(m->layer, bufs[n].group * DM_CHAIN_GROUP_BLOCKS, 1);
+		set_dirty(m->layer, bufs[n].group * DM_CHAIN_GROUP_BLOCKS, 1);
 }
 
 /* A round in the submitter's context, if it is a small one. */
@@ -385,6 +411,11 @@ static void encode_presence(struct chain_meta *m, u64 piece)
 			u64 at = first + w * 64;
 
 			words[w] = at < m->g.nr ? m->g.present[at / 64] : 0;
+		}
+		/* What is lost stays lost: all it spoke for is damaged. */
+		if (first < m->g.nr && test_bit(piece * 8 + i, m->g.lost)) {
+			memset(m->presence + i * 512, 0, 512);
+			continue;
 		}
 		chain_sector_encode(DM_CHAIN_PRESENCE_MAGIC,
 				    m->layer->hdr.map_seed, piece * 8 + i, words,
@@ -647,8 +678,8 @@ void chain_meta_resume(struct chain_layer *l)
 /* --- Making and growing it --- */
 
 /*
- * Which groups have been used. A damaged sector counts as all used, as it did
- * when the map was loaded: what is missing there is damage.
+ * Which groups have been used. Those of a damaged sector are damaged in the
+ * map: nothing is ever written to them.
  */
 static int load_present(struct chain_meta *m)
 {
@@ -663,8 +694,10 @@ static int load_present(struct chain_meta *m)
 			return -EIO;
 		if (!chain_sector_decode(DM_CHAIN_PRESENCE_MAGIC,
 					 l->hdr.map_seed, i,
-					 m->presence + i % 8 * 512, words))
-			memset(words, 0xff, sizeof(words));
+					 m->presence + i % 8 * 512, words)) {
+			set_bit(i, m->g.lost);
+			continue;
+		}
 		for (w = 0; w < CHAIN_SECTOR_WORDS; w++) {
 			at = i * CHAIN_SECTOR_WORDS + w;
 			if (at < BITS_TO_LONGS(m->g.nr))
@@ -779,5 +812,6 @@ void chain_meta_grow(struct chain_layer *l, void *mem)
 	memcpy(g->dirty, old->dirty, longs * sizeof(long));
 	memcpy(g->present, old->present, longs * sizeof(long));
 	memcpy(g->summary, old->summary, BITS_TO_LONGS(longs) * sizeof(long));
+	memcpy(g->lost, old->lost, lost_longs(old) * sizeof(long));
 	swap(*g, *old);
 }

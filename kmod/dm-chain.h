@@ -370,11 +370,12 @@ void chain_meta_destroy(struct chain_layer *l);
 void chain_meta_bind(struct chain_att *att);
 
 /**
- * chain_meta_dirty() - states of blocks have changed
- * Context: any. The change is in the map already, and what it speaks for has
- * been written: the next round may take it.
+ * chain_meta_set() - the state of prepared blocks changes
+ *
+ * What it speaks for has been written: the next round may take it.
+ * Context: any.
  */
-void chain_meta_dirty(struct chain_layer *l, u64 block, u64 n);
+void chain_meta_set(struct chain_layer *l, u64 block, u64 n, unsigned int state);
 
 /** chain_meta_durable() - is what the map says of @block on disk, flushed */
 bool chain_meta_durable(struct chain_layer *l, u64 block);

@@ -290,6 +290,12 @@ int image_open_file(struct image *img, int flags)
 		ret = open_file(img, flags);
 	if (!ret)
 		ret = lock_file(img);
+	/*
+	 * A machine that crashed may have left in a cache what is about to be
+	 * read. Nothing may be built on what a power cut could still take back.
+	 */
+	if (!ret)
+		ret = image_flush(img);
 	return ret ? ret : set_bytes(img);
 }
 

@@ -205,7 +205,7 @@ static void args_empty_device(struct kunit *test)
 	const char *error;
 
 	l->argv[1][0] = '\0';
-	KUNIT_EXPECT_EQ(test, parse(l, &args, &error), -EINVAL);
+	KUNIT_ASSERT_EQ(test, parse(l, &args, &error), -EINVAL);
 	KUNIT_EXPECT_STREQ(test, error, "Device of a layer is empty");
 }
 
@@ -240,12 +240,12 @@ static void args_long(struct kunit *test)
 	chain_args_free(&args);
 
 	l = long_line(test, 0, 1025);
-	KUNIT_EXPECT_EQ(test, parse(l, &args, &error), -EINVAL);
+	KUNIT_ASSERT_EQ(test, parse(l, &args, &error), -EINVAL);
 	KUNIT_EXPECT_STREQ(test, error, "A chain has at most 1024 layers");
 	l = long_line(test, 8, 1025);
-	KUNIT_EXPECT_EQ(test, parse(l, &args, &error), -EINVAL);
+	KUNIT_ASSERT_EQ(test, parse(l, &args, &error), -EINVAL);
 	l = long_line(test, 9, 1);
-	KUNIT_EXPECT_EQ(test, parse(l, &args, &error), -EINVAL);
+	KUNIT_ASSERT_EQ(test, parse(l, &args, &error), -EINVAL);
 	KUNIT_EXPECT_STREQ(test, error,
 			   "Role next is possible for at most 8 devices");
 }

@@ -4,9 +4,11 @@
  */
 #include <kunit/test.h>
 #include <linux/completion.h>
+#include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/module.h>
 #include <linux/prandom.h>
+#include <linux/sched.h>
 
 #include "../dm-chain-statemap.h"
 
@@ -303,68 +305,102 @@ static void map_grow(struct kunit *test)
 }
 
 /*
- * Threads that change neighbouring blocks: they share words, and the page must
- * come into being but once. Odd threads read what they wrote at once.
+ * Threads that change neighbouring blocks: they share words, and a page must
+ * come into being but once. They begin each entry together; only the first
+ * blocks of it change.
  */
 #define RACERS		4
-#define RACE_BLOCKS	(2 * ENTRY)
+#define RACE_ENTRIES	128
+#define RACE_CHANGED	2048
 
 struct race {
-	struct chain_statemap *map;
+	struct chain_statemap map;
+	atomic_t there[RACE_ENTRIES];
 	atomic_t id;
 	atomic_t bad;
 	atomic_t running;
 	struct completion done;
 };
 
+static unsigned int race_state(unsigned int id)
+{
+	return 1 + id % 2;
+}
+
+static void race_entry(struct race *r, u64 first, unsigned int id)
+{
+	unsigned int state = race_state(id);
+	u64 i;
+
+	for (i = first + id; i < first + RACE_CHANGED; i += RACERS) {
+		if (chain_statemap_prepare(&r->map, i, 1, state, GFP_KERNEL))
+			atomic_inc(&r->bad);
+		chain_statemap_set(&r->map, i, 1, race_state(id + 1));
+		chain_statemap_set(&r->map, i, 1, state);
+		if (chain_statemap_get(&r->map, i) != state)
+			atomic_inc(&r->bad);
+	}
+}
+
 static int racer(void *data)
 {
 	struct race *r = data;
 	unsigned int id = atomic_inc_return(&r->id) - 1;
-	unsigned int state = 1 + id % 2;
-	u64 i;
+	unsigned int i;
 
-	for (i = id; i < RACE_BLOCKS; i += RACERS) {
-		if (chain_statemap_prepare(r->map, i, 1, state, GFP_KERNEL))
-			atomic_inc(&r->bad);
-		chain_statemap_set(r->map, i, 1, DM_CHAIN_DAMAGED - state);
-		chain_statemap_set(r->map, i, 1, state);
-		if (chain_statemap_get(r->map, i) != state)
-			atomic_inc(&r->bad);
-		if (i % 1024 < RACERS)
+	for (i = 0; i < RACE_ENTRIES; i++) {
+		atomic_inc(&r->there[i]);
+		while (atomic_read(&r->there[i]) < RACERS)
 			cond_resched();
+		race_entry(r, i * (u64)ENTRY, id);
 	}
 	if (atomic_dec_and_test(&r->running))
 		complete(&r->done);
+	while (!kthread_should_stop())
+		msleep(20);
 	return 0;
+}
+
+/* All or none of them: one that waits for another must not wait for ever. */
+static bool run_racers(struct race *r)
+{
+	struct task_struct *thread[RACERS];
+	unsigned int i, n;
+
+	atomic_set(&r->running, RACERS);
+	init_completion(&r->done);
+	for (n = 0; n < RACERS; n++) {
+		thread[n] = kthread_create(racer, r, "chain_map_%u", n);
+		if (IS_ERR(thread[n]))
+			break;
+	}
+	if (n == RACERS) {
+		for (i = 0; i < RACERS; i++)
+			wake_up_process(thread[i]);
+		wait_for_completion(&r->done);
+	}
+	for (i = 0; i < n; i++)
+		kthread_stop(thread[i]);
+	return n == RACERS;
 }
 
 static void map_race(struct kunit *test)
 {
-	struct fixture *f = make_map(test, RACE_BLOCKS);
-	struct race r = { .map = &f->map };
-	struct task_struct *thread;
-	unsigned int n;
-	u64 i;
+	struct race *r = kunit_kzalloc(test, sizeof(*r), GFP_KERNEL);
+	u64 i, bad = 0;
 
-	/* One for this thread, so that it ends even if some cannot start. */
-	atomic_set(&r.running, 1);
-	init_completion(&r.done);
-	for (n = 0; n < RACERS; n++) {
-		atomic_inc(&r.running);
-		thread = kthread_run(racer, &r, "chain_map_%u", n);
-		if (IS_ERR(thread))
-			break;
-	}
-	KUNIT_EXPECT_EQ(test, n, RACERS);
-	if (!atomic_sub_and_test(n < RACERS ? 2 : 1, &r.running))
-		wait_for_completion(&r.done);
-	KUNIT_EXPECT_EQ(test, atomic_read(&r.bad), 0);
-	KUNIT_EXPECT_EQ(test, atomic64_read(&f->map.pages), 2);
-	for (i = 0; i < RACE_BLOCKS; i++)
-		f->model[i] = 1 + i % RACERS % 2;
-	check_all(test, f);
-	chain_statemap_exit(&f->map);
+	KUNIT_ASSERT_NOT_NULL(test, r);
+	KUNIT_ASSERT_EQ(test, chain_statemap_init(&r->map, RACE_ENTRIES * ENTRY),
+			0);
+	KUNIT_EXPECT_TRUE(test, run_racers(r));
+	for (i = 0; i < RACE_ENTRIES * ENTRY; i++)
+		bad += chain_statemap_get(&r->map, i) !=
+		       (i % ENTRY < RACE_CHANGED ? race_state(i % RACERS) :
+						   DM_CHAIN_ABSENT);
+	KUNIT_EXPECT_EQ(test, bad, 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&r->bad), 0);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&r->map.pages), RACE_ENTRIES);
+	chain_statemap_exit(&r->map);
 }
 
 static struct kunit_case cases[] = {

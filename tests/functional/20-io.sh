@@ -63,15 +63,34 @@ for end in 2 4 16; do
 	depth=$end
 done
 rm -f m.[0-9]*
-run_ok "to depth 64, snapshots under load: as the model" iomodel run /dev/mapper/d \
+# All the way by snapshots under load takes its time: in the quick version some
+# layers in between are made while the disk is closed.
+more=48
+[ -n "${LONG-}" ] || more=4
+run_ok "$more snapshots under load: as the model" iomodel run /dev/mapper/d \
 	--model m --threads 4 --seed 64 --max 64K --hook "$(snapshot_hook d g)" \
-	--hook-every 20 --hook-max 48 --verify-end
+	--hook-every 20 --hook-max $more --verify-end
+depth=$((16 + more))
+is "$(depth_of d)" $depth "depth $depth is reached"
+top=g$more.img
+if [ $depth -lt 63 ]; then
+	run_ok "close" dmchain close d
+	for ((; depth < 63; depth++)); do
+		dmchain create h$depth.img --backing "$top" --backing-format chain >.out || break
+		top=h$depth.img
+	done
+	run_ok "open at depth 63" dmchain open d "$top"
+	run_ok "depth 63: as the model" iomodel run /dev/mapper/d --model m \
+		--threads 4 --seed 63 --max 64K --hook "$(snapshot_hook d i)" --hook-every 150 \
+		--hook-max 1 --verify-end
+	top=i1.img
+fi
 is "$(depth_of d)" 64 "depth 64 is reached"
 run_ok "depth 64: as the model" iomodel run /dev/mapper/d --model m \
-	--ops $((1500 / slow)) --threads 8 --seed 65 --verify-end
+	--ops $((1000 / slow)) --threads 8 --seed 65 --verify-end
 no_violations "the gate refused nothing"
 run_ok "close" dmchain close d
-run_ok "open again, depth 64" dmchain open d g48.img
+run_ok "open again, depth 64" dmchain open d "$top"
 run_ok "all is still there" iomodel verify /dev/mapper/d --model m
 run_ok "close" dmchain close d
 is "$(losetup -n -l 2>/dev/null)" "" "no loop device is left"
@@ -140,7 +159,7 @@ rm -f ./*.img
 # --- the map says what was written, block by block
 
 blocks=512 layers=4
-# Per layer: 40 writes of blocks, zeroes, discards, and parts of blocks. Prints
+# Per layer: writes of blocks, zeroes, discards, and parts of blocks. Prints
 # commands for each layer, and at its end each block's state in that layer:
 # "." absent, "d" data, "z" zero.
 awk -v blocks=$blocks -v layers=$layers '
@@ -150,30 +169,36 @@ function zero(k)
 	if (s[k] != "." || below[k] == "d")
 		s[k] = "z"
 }
+function io(l, what,	n, b, k)
+{
+	n = int(rand() * 12) + 1
+	b = int(rand() * (blocks - n))
+	if (what == 0) {
+		printf "%d -c \"pwrite -q -S 0x%d%d %d %d\"\n", l, l + 1, b % 10, b * 4096, n * 4096
+		for (k = b; k < b + n; k++) s[k] = "d"
+	} else if (what == 1) {
+		printf "%d -c \"fpunch %d %d\"\n", l, b * 4096, n * 4096
+		for (k = b; k < b + n; k++) zero(k)
+	} else if (what == 2) {
+		printf "%d -c \"pwrite -q -S 0x%d%d %d %d\"\n", l, l + 1, b % 10, b * 4096 + 1024, n * 4096
+		for (k = b; k <= b + n; k++) s[k] = "d"
+	} else {
+		# edges that cover no whole block stay
+		printf "%d ; blkdiscard -o %d -l %d $d; $x\n", l, b * 4096 + 512, n * 4096
+		for (k = b + 1; k < b + n; k++) zero(k)
+	}
+}
 BEGIN {
 	srand(7)
 	for (l = 0; l < layers; l++) {
 		for (b = 0; b < blocks; b++)
 			s[b] = "."
-		for (i = 0; i < 40; i++) {
-			n = int(rand() * 12) + 1
-			b = int(rand() * (blocks - n))
-			what = int(rand() * 4)
-			if (what == 0) {
-				printf "%d write %d %d\n", l, b * 4096, n * 4096
-				for (k = b; k < b + n; k++) s[k] = "d"
-			} else if (what == 1) {
-				printf "%d zero %d %d\n", l, b * 4096, n * 4096
-				for (k = b; k < b + n; k++) zero(k)
-			} else if (what == 2) {
-				# edges that cover no whole block stay
-				printf "%d discard %d %d\n", l, b * 4096 + 512, n * 4096
-				for (k = b + 1; k < b + n; k++) zero(k)
-			} else {
-				printf "%d write %d %d\n", l, b * 4096 + 1024, n * 4096
-				for (k = b; k <= b + n; k++) s[k] = "d"
-			}
-		}
+		for (i = 0; i < 15; i++)
+			io(l, int(rand() * 3))
+		for (i = 0; i < 3; i++)
+			io(l, 3)
+		for (i = 0; i < 15; i++)
+			io(l, int(rand() * 3))
 		line = ""
 		for (b = 0; b < blocks; b++) {
 			line = line s[b]
@@ -242,13 +267,9 @@ run_ok "map: create" dmchain create p0.img --size $((blocks * 4096))
 run_ok "map: open" dmchain open d p0.img
 for ((l = 0; l < layers; l++)); do
 	[ $l = 0 ] || run_ok "map: snapshot $l" dmchain snapshot d=p$l.img
-	while read -r _ op off len; do
-		case $op in
-		write)	echo "xfs_io -d -c 'pwrite -q -S 0x$((l + 1))$((off / 4096 % 10)) $off $len' /dev/mapper/d";;
-		zero)	echo "blkdiscard -z -o $off -l $len /dev/mapper/d";;
-		discard) echo "blkdiscard -o $off -l $len /dev/mapper/d";;
-		esac
-	done < <(grep "^$l " ops) >do.sh
+	echo 'd=/dev/mapper/d x="xfs_io -d $d"; $x \' >do.sh
+	sed -n "/^$l state/d; s/^$l \(.*\)/\1 \\\\/p" ops >>do.sh
+	echo >>do.sh
 	run_ok "map: write into layer $l" bash -e do.sh
 	same_map "$(seen_map d)" "$(expected_map $l)" "map: layer $l on top: each block as written"
 done

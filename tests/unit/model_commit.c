@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Commit: T (layer 2) and M (1) into B (0). Intermediate: O (3) stands on T;
+ * active: T is the top and the guest writes.
+ */
+#include <string.h>
+
+#include "model_ops.h"
+
+#define JOB	1
+
+/* --- commit: T (2) and M (1) into B (0); O (3) above T, or T is active --- */
+
+enum { C_BASE = BIT(0), C_MID = BIT(1), C_TOP = BIT(2), C_OVER = BIT(3) };
+
+static bool is_active(void)
+{
+	return !model.sc->commit_over;
+}
+
+/*
+ * Refused if the base has other children: they would be, for ever after. After
+ * a crash: is there still something to commit?
+ */
+static int commit_start(struct state *s, int me)
+{
+	const struct chain *c = &disk_of(s, me)->chain;
+	const struct hdr *top, *base = header_in_force(s, 0);
+	bool there = false;
+
+	if (!disk_of(s, me)->opened)
+		return STEP_WAIT;
+	for (int i = 0; i < c->n; i++)
+		there |= c->l[i] == model.sc->commit_top;
+	if (!there || (base->many && !planted(COMMIT_SHARED_BASE)))
+		return STEP_END;
+	top = header_in_force(s, model.sc->commit_top);
+	s->a[me].x = top->job ? top->c1 : fresh_cid(s);
+	return STEP_NEXT;
+}
+
+/* Does some layer of the range end before T does? */
+static bool range_is_short(const struct state *s)
+{
+	u8 full = header_in_force(s, 2)->size;
+
+	for (int l = 1; l <= 2; l++)
+		if (model.sc->kind[l] == CHAIN &&
+		    min_u8(header_in_force(s, l)->size,
+			   header_in_force(s, l)->limit) < full)
+			return true;
+	return false;
+}
+
+/*
+ * Blocks that read zero only because a layer of the range is short would show
+ * the base once the ends of the range's layers are lifted (C1, C2), and a
+ * block moved from above such an end would vanish if they were not. So they
+ * become `zero` in T's map before, durably, with all else that is new in it.
+ */
+static int commit_spell_out(struct state *s, int me)
+{
+	int top = model.sc->commit_top;
+
+	if (!range_is_short(s) || planted(SHORT_STAYS_SHORT))
+		return STEP_NEXT;
+	if (disk_of(s, me)->inflight)
+		return STEP_WAIT;
+	for (int b = 0; b < NR_BLOCKS; b++) {
+		int l = held_at(s, actor_arg(s, me), b);
+
+		if (l >= 0 && s->l[l].cur[b] == ABSENT)
+			set_block(s, top, b, ZERO);
+	}
+	if (!planted(SHORT_LIFTED_EARLY))
+		ask_round(s, top, me);
+	return STEP_NEXT;
+}
+
+static void build_record(struct state *s, int me, struct hdr *h)
+{
+	const struct hdr *base = header_in_force(s, 0);
+
+	h->job = JOB;
+	h->range = BIT(2) | BIT(3);
+	h->base = 1;
+	if (h->c1 != s->a[me].x) {
+		h->c0 = base->cid;
+		h->c1 = s->a[me].x;
+	}
+	if (!planted(SHORT_STAYS_SHORT))
+		h->limit = h->size;
+}
+
+/* Once it shows what T shows, its own ends mean nothing any more. */
+static void build_spoiled_middle(struct state *s, struct hdr *h)
+{
+	if (h->spoiled == JOB || planted(MIDDLE_NOT_MARKED))
+		return;
+	h->spoiled = JOB;
+	h->cid = fresh_cid(s);
+	if (!planted(SHORT_STAYS_SHORT))
+		h->size = h->limit = header_in_force(s, 2)->size;
+}
+
+static void build_spoiled_base(struct state *s, int me, struct hdr *h)
+{
+	h->spoiled = JOB;
+	h->cid = s->a[me].x;
+	h->in_use = 1;
+	if (h->size < header_in_force(s, 2)->size && !planted(BASE_STAYS_SMALL))
+		h->size = header_in_force(s, 2)->size;
+}
+
+static void build_c1(struct state *s, int me, int l, struct hdr *h)
+{
+	if (l == 2 && !planted(MARKS_TOGETHER) && !planted(BASE_MARKED_FIRST))
+		build_record(s, me, h);
+	if (l == 0 && planted(BASE_MARKED_FIRST))
+		build_spoiled_base(s, me, h);
+}
+
+static void build_c2(struct state *s, int me, int l, struct hdr *h)
+{
+	if (l == 2) {
+		build_record(s, me, h);
+	} else if (l == 1) {
+		build_spoiled_middle(s, h);
+	} else if (!planted(BASE_MARKED_LATE)) {
+		build_spoiled_base(s, me, h);
+	}
+}
+
+static int commit_route(struct state *s, int me)
+{
+	if (is_active())
+		disk_of(s, me)->to_base = 1 + model.sc->commit_base;
+	return STEP_NEXT;
+}
+
+/* Changes of this block that are not durable yet, in all layers it may be in. */
+static bool ask_to_settle(struct state *s, int me, int b)
+{
+	bool pending = false;
+
+	if (planted(HIDDEN_NOT_DURABLE) || planted(TWO_WRITERS))
+		return false;
+	for (int l = 0; l <= model.sc->commit_top; l++) {
+		if (model.sc->kind[l] != CHAIN || !uncommitted(s, l, b))
+			continue;
+		ask_round(s, l, me);
+		pending = true;
+	}
+	return pending;
+}
+
+/* C4: the version that is seen goes to the base. */
+static void copy_down(struct state *s, int from, int b)
+{
+	int base = model.sc->commit_base;
+	bool data = s->l[from].cur[b] == DATA;
+
+	if (!data && model.sc->kind[base] == CHAIN)
+		return;
+	for (int i = 0; i < NR_SECTORS; i++)
+		unit_write(&s->u[base][data_unit(b, i)], !data ? ZEROES :
+			   unit_read(&s->u[from][data_unit(b, i)]));
+}
+
+static int commit_copied(struct state *s, int me);
+static int commit_settled(struct state *s, int me);
+static int commit_drain(struct state *s, int me);
+
+/*
+ * C3: a block that the range holds, locked, without uncommitted changes. A
+ * write that was on its way to T when the route changed makes T hold a block
+ * when it completes, so it is waited for before that is asked. A damaged block
+ * can't be moved: the job fails, the record stays.
+ */
+static int commit_pick(struct state *s, int me)
+{
+	struct actor *a = &s->a[me];
+	struct disk *k = disk_of(s, me);
+	int from;
+
+	if (a->b == NR_BLOCKS)
+		return go_to(s, me, commit_drain);
+	if (k->inflight & BIT(a->b) && !planted(PENDING_NOT_SEEN))
+		return STEP_WAIT;
+	from = held_at(s, actor_arg(s, me), a->b);
+	if (from < 0) {
+		a->b++;
+		return go_to(s, me, commit_pick);
+	}
+	if (s->l[from].cur[a->b] == DAMAGED && !planted(DAMAGE_MOVED))
+		return STEP_END;
+	if (ask_to_settle(s, me, a->b))
+		return go_to(s, me, commit_settled);
+	k->lock |= BIT(a->b);
+	a->y = from;
+	copy_down(s, from, a->b);
+	return go_to(s, me, commit_copied);
+}
+
+static int commit_settled(struct state *s, int me)
+{
+	return rounds_done(s, me) ? go_to(s, me, commit_pick) : STEP_WAIT;
+}
+
+static void ask_to_clear(struct state *s, int me, int l, int b)
+{
+	if (s->l[l].cur[b] == ABSENT)
+		return;
+	if (planted(HIDDEN_DAMAGE_STAYS) && s->l[l].cur[b] == DAMAGED)
+		return;
+	s->l[l].clear |= BIT(b);
+	ask_round(s, l, me);
+}
+
+/*
+ * Copies below the visible one. Its own bit is durable, so they are hidden.
+ * Damage, too, is cleared: it would show when the visible copy has gone.
+ */
+static void clear_hidden(struct state *s, int me, int visible, int b)
+{
+	for (int l = visible - 1; l > model.sc->commit_base; l--)
+		if (model.sc->kind[l] == CHAIN)
+			ask_to_clear(s, me, l, b);
+}
+
+/*
+ * C5: base and hidden copies in one round. The base's bit needs no FLUSH
+ * between the data and itself: the block is still hidden.
+ */
+static int commit_copied(struct state *s, int me)
+{
+	struct actor *a = &s->a[me];
+	int base = model.sc->commit_base;
+
+	for (int i = 0; i < NR_SECTORS; i++)
+		unit_done(&s->u[base][data_unit(a->b, i)]);
+	set_block(s, base, a->b, s->l[a->y].cur[a->b] == DATA ? DATA : ZERO);
+	s->l[base].share |= s->l[base].dirty & BIT(a->b);
+	if (!planted(CLEAR_VISIBLE_FIRST))
+		clear_hidden(s, me, a->y, a->b);
+	if (planted(CLEAR_TOGETHER) || planted(CLEAR_VISIBLE_FIRST) ||
+	    planted(CLEAR_BEFORE_BASE))
+		ask_to_clear(s, me, a->y, a->b);
+	if (!planted(CLEAR_BEFORE_BASE))
+		ask_round(s, base, me);
+	if (planted(LOOKUP_EARLY)) {
+		ask_to_clear(s, me, a->y, a->b);
+		s->l[a->y].cur[a->b] = ABSENT;
+		disk_of(s, me)->lock &= ~BIT(a->b);
+	}
+	return STEP_NEXT;
+}
+
+/* The planted second writer: past the flusher, from the map in memory. */
+static void clear_directly(struct state *s, int l, int b)
+{
+	struct unit *u = &s->u[l][U_MAP + map_sector_of(b)];
+
+	unit_write(u, unit_read(u) & ~(3 << (2 * b)));
+}
+
+/* C6: the visible copy, when nothing older can show in its place. */
+static int commit_clear(struct state *s, int me)
+{
+	struct actor *a = &s->a[me];
+
+	if (!rounds_done(s, me))
+		return STEP_WAIT;
+	if (planted(TWO_WRITERS))
+		clear_directly(s, a->y, a->b);
+	else
+		ask_to_clear(s, me, a->y, a->b);
+	return STEP_NEXT;
+}
+
+/* C7: the round that cleared it has turned the lookups; space may go. */
+static int commit_cleared(struct state *s, int me)
+{
+	struct actor *a = &s->a[me];
+
+	if (!rounds_done(s, me))
+		return STEP_WAIT;
+	if (planted(TWO_WRITERS))
+		unit_fua_done(&s->u[a->y][U_MAP + map_sector_of(a->b)]);
+	if (planted(LOOKUP_LATE) || planted(TWO_WRITERS))
+		s->l[a->y].cur[a->b] = ABSENT;
+	for (int l = a->y; l > model.sc->commit_base; l--)
+		s->l[l].punch |= BIT(a->b);
+	disk_of(s, me)->lock &= ~BIT(a->b);
+	a->b++;
+	return go_to(s, me, commit_pick);
+}
+
+/* Active: stop the guest for the pivot; what it left is made durable. */
+static int commit_drain(struct state *s, int me)
+{
+	struct disk *k = disk_of(s, me);
+
+	if (!is_active())
+		return STEP_NEXT;
+	if (k->inflight)
+		return STEP_WAIT;
+	k->paused = 1;
+	ask_round(s, model.sc->commit_top, me);
+	ask_round(s, model.sc->commit_base, me);
+	return STEP_NEXT;
+}
+
+/* End of an intermediate commit: O stands on the base. */
+static void relink_over(struct state *s, int me, struct hdr *h)
+{
+	const struct hdr *top = header_in_force(s, 2), *mid = header_in_force(s, 1);
+	int base = model.sc->commit_base;
+
+	h->parent = base + 1;
+	if (model.sc->kind[base] == RAW)
+		h->parent_cid = unit_read(&s->u[base][data_unit(0, 0)]);
+	else
+		h->parent_cid = s->a[me].x;
+	h->limit = min_u8(h->limit, min_u8(top->size, top->limit));
+	if (model.sc->kind[1] == CHAIN)
+		h->limit = min_u8(h->limit, min_u8(mid->size, mid->limit));
+}
+
+/*
+ * The base is itself again. Pivot: with an id that T's record doesn't accept,
+ * so that the same header write closes T and opens the base.
+ */
+static void base_done(struct state *s, struct hdr *h)
+{
+	h->spoiled = 0;
+	h->size = header_in_force(s, 2)->size;
+	if (!is_active()) {
+		h->sealed = model.sc->commit_over + 1;
+		h->in_use = 0;
+		return;
+	}
+	h->sealed = 0;
+	if (!planted(PIVOT_SAME_CID))
+		h->cid = fresh_cid(s);
+}
+
+static void build_end(struct state *s, int me, int l, struct hdr *h)
+{
+	if (l == 0 && !planted(RELINK_FIRST))
+		base_done(s, h);
+	if (l == 3 && planted(RELINK_FIRST))
+		relink_over(s, me, h);
+}
+
+/* A raw base can carry no mark: T says where the disk went. */
+static void build_end_above(struct state *s, int me, int l, struct hdr *h)
+{
+	bool raw = model.sc->kind[model.sc->commit_base] == RAW;
+
+	if (l == 3)
+		relink_over(s, me, h);
+	if (l == 2 && is_active() && (raw || planted(PIVOT_SAME_CID)))
+		h->retired = model.sc->commit_base + 1;
+}
+
+static int commit_table(struct state *s, int me)
+{
+	struct disk *k = disk_of(s, me);
+	struct chain c = { 0 };
+
+	if (!is_active())
+		c.l[c.n++] = model.sc->commit_over;
+	c.l[c.n++] = model.sc->commit_base;
+	k->chain = c;
+	k->to_base = 0;
+	k->paused = 0;
+	return STEP_END;
+}
+
+const struct step op_commit[] = {
+	STEP("commit starts", commit_start),
+	STEP("commit: T spells out what reads zero by shortness", commit_spell_out),
+	STEP("commit: durable in T", wait_rounds),
+	HEADER("C1: header T {job record}", C_BASE | C_TOP, build_c1),
+	HEADER("C2: headers M, B {spoiled, cid}", C_BASE | C_MID | C_TOP, build_c2),
+	STEP("C3: writes to the base from here on", commit_route),
+	STEP("C4: lock a block, copy the visible version", commit_pick),
+	STEP("C3: changes of the block durable", commit_settled),
+	STEP("C5: copied; round: base, hidden copies", commit_copied),
+	STEP("C6: durable; round: clear the visible copy", commit_clear),
+	STEP("C7: cleared; lookups switch, unlock", commit_cleared),
+	STEP("commit end: suspend, F1", commit_drain),
+	STEP("commit end: F1 done", wait_rounds),
+	HEADER("commit end: header B {not spoiled, ...}", C_BASE | C_OVER, build_end),
+	HEADER("commit end: header O {parent B, c1}; raw B: T {retired}",
+	       C_TOP | C_OVER, build_end_above),
+	STEP("commit end: table", commit_table),
+};
+
+/* --- what may happen beside a commit --- */
+
+static int find_commit(const struct state *s)
+{
+	for (int i = 0; i < NR_ACTORS; i++)
+		if (actor_def(s, i)->steps == op_commit)
+			return i;
+	return -1;
+}
+
+/* The controller gives up; a block that is being moved is moved to the end. */
+static int commit_cancel(struct state *s, int me)
+{
+	struct disk *k = disk_of(s, me);
+	int job = find_commit(s);
+
+	if (s->a[job].done)
+		return STEP_END;
+	if (op_commit[s->a[job].pc].run != commit_pick || k->lock)
+		return STEP_WAIT;
+	s->a[job].done = 1;
+	k->to_base = 0;
+	if (planted(CANCEL_FORGETS_BASE))
+		k->written &= ~BIT(model.sc->commit_base);
+	return STEP_END;
+}
+
+const struct step op_commit_cancel[] = {
+	STEP("commit cancelled", commit_cancel),
+};
+
+/* create --backing of the base as layer 4, offline, under a half-done commit. */
+static int spoiled_child(struct state *s, int me)
+{
+	u8 v[NR_BLOCKS][NR_SECTORS];
+	struct chain c = { .n = 1, .l = { model.sc->commit_base } };
+	struct image im;
+
+	(void)me;
+	image_latest(s, &im);
+	if (!hdr(im.hdr[c.l[0]])->spoiled)
+		return STEP_WAIT;
+	if (!planted(SPOILED_WITHOUT_KEY))
+		return STEP_END;
+	submit_child(s, 4, c.l[0], hdr(im.hdr[c.l[0]])->cid);
+	sync_child(s, 4);
+	for (int b = 0; b < NR_BLOCKS; b++)
+		latest_block(&im, &c, b, v[b]);
+	record_ghost(s, c.l[0] + 1, hdr(im.hdr[c.l[0]])->cid, v);
+	return STEP_END;
+}
+
+const struct step op_spoiled_child[] = {
+	STEP("create --backing of a spoiled layer", spoiled_child),
+};
