@@ -158,8 +158,8 @@ $(unit): $(O)/unit/%: tests/unit/%.c $$(call listed,sources,tests/unit/$$*.c) $(
 
 all: $(stock:%=module-%) user ## module for the installed kernel headers, controller
 
-demo: ## a disk, a snapshot, a commit while it is in use; in a VM
-	$(quiet)O=$(O) tests/vm/run --kernel $(or $(K),6.12) -- tests/demo.sh
+demo: ## a disk of layers and its snapshots while it is written; in a VM
+	$(quiet)O=$(O) tests/demo/run
 
 check: ## all tests; K=6.12 and T=PATTERN select some
 	$(quiet)O=$(O) tests/run-check $(if $(K),--kernels "$(K)") $(if $(T),--tests "$(T)")

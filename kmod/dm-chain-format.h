@@ -47,8 +47,34 @@ struct chain_link {
 
 /**
  * struct chain_header - a decoded header
+ * @generation: of the slot that holds
+ * @compat: feature words; unknown bits of this one don't matter
+ * @compat_ro: unknown bits: to be read only
+ * @incompat: unknown bits: refused
+ * @uuid: of the layer
+ * @cid: content id: changes before what is seen at the layer does
+ * @size: virtual size, bytes
+ * @max_size: what the maps have room for, bytes
+ * @block_shift: of the block size
+ * @marks: DM_CHAIN_MARK_*
+ * @presence_offset: bytes from the start of the device
+ * @map_offset: likewise
+ * @data_offset: likewise
+ * @map_seed: in each map sector
+ * @limit: see-through limit, bytes
+ * @parent: the layer below
+ * @sealed_by: UUID of the child that sealed it
+ * @use_host: in use: machine
+ * @use_boot: in use: instance of the kernel module
+ * @use_nonce: in use: this opening
+ * @group: pending: set of disks
+ * @coordinator: pending: UUID of the layer that decides
+ * @decision: group decided by this layer
+ * @job: spoiled or incomplete by this job
+ * @parent_path: hint
+ * @child_path: hint, of @sealed_by; of itself while it is prepared as a top
  *
- * Fields as in struct dm_chain_disk_header. Geometry fields are validated by
+ * As struct dm_chain_disk_header has them. Geometry fields are validated by
  * chain_header_decode(): who has a decoded header may compute with them.
  */
 struct chain_header {
@@ -209,6 +235,10 @@ void chain_sector_encode(u32 magic, u64 seed, u64 index, const u64 *words,
 
 /**
  * chain_sector_decode() - check a sector of a map and take it apart
+ * @magic: DM_CHAIN_MAP_MAGIC or DM_CHAIN_PRESENCE_MAGIC
+ * @seed: map_seed of the header
+ * @index: of the sector in its map
+ * @buf: 512 bytes
  * @words: CHAIN_SECTOR_WORDS, filled in if valid
  *
  * Return: true if it is valid: magic, checksum, seed and place.
@@ -227,6 +257,9 @@ void chain_group_encode(u64 seed, u64 group, const u64 *words, void *buf);
 
 /**
  * chain_group_decode() - check and take apart the 8 sectors of a present group
+ * @seed: map_seed
+ * @group: index
+ * @buf: DM_CHAIN_GROUP_BYTES
  * @words: CHAIN_GROUP_WORDS; a damaged sector's states are DM_CHAIN_DAMAGED
  *
  * Return: a mask of the sectors that were damaged.
@@ -287,10 +320,11 @@ enum chain_link_status chain_link_check(const struct chain_link *link,
 void chain_raw_sample(u64 size, unsigned int i, u64 *offset, u32 *length);
 
 /**
- * chain_raw_fingerprint_update() - add a sample
+ * chain_raw_fingerprint_update() - add a piece of a sample
  * @fp: zeroed before the first sample
  * @i: number of the sample; they come in order
- * @buf: its @length bytes
+ * @buf: the next bytes of the sample
+ * @length: of @buf
  */
 void chain_raw_fingerprint_update(struct chain_id *fp, unsigned int i,
 				  const void *buf, u32 length);

@@ -15,7 +15,7 @@
 #include "dm-chain-format.h"
 
 #define CHAIN_PAGE_SHIFT	14
-#define CHAIN_PAGE_BLOCKS	(1U << CHAIN_PAGE_SHIFT)
+#define CHAIN_PAGE_BLOCKS	16384U	/* 1 << CHAIN_PAGE_SHIFT */
 #define CHAIN_PAGE_WORDS	(CHAIN_PAGE_BLOCKS / CHAIN_STATES_PER_WORD)
 
 /**
@@ -34,32 +34,53 @@ struct chain_statemap {
 
 /**
  * chain_statemap_init() - all absent
- * Return: 0 or -ENOMEM. Context: may sleep.
+ * @m: map, zeroed
+ * @blocks: of the layer
+ *
+ * Context: may sleep.
+ * Return: 0 or -ENOMEM.
  */
 int chain_statemap_init(struct chain_statemap *m, u64 blocks);
 
-/** chain_statemap_exit() - free it; nobody may look any more */
+/**
+ * chain_statemap_exit() - free it; nobody may look any more
+ * @m: map
+ */
 void chain_statemap_exit(struct chain_statemap *m);
 
 /**
  * chain_statemap_grow() - make room for more blocks, absent
+ * @m: map
+ * @blocks: new number, not smaller
  * @dir: from chain_statemap_grow_alloc() for the same @blocks
  *
  * Context: no lookups or changes at the same time (the disk is suspended).
  */
 void chain_statemap_grow(struct chain_statemap *m, u64 blocks, unsigned long *dir);
+
+/**
+ * chain_statemap_grow_alloc() - a directory for so many blocks
+ * @blocks: number
+ *
+ * Return: it, to be freed by kvfree() if it isn't used, or NULL.
+ */
 unsigned long *chain_statemap_grow_alloc(u64 blocks);
 
 /**
  * chain_statemap_load_group() - take over a decoded group
+ * @m: map
+ * @group: index
  * @words: CHAIN_GROUP_WORDS; states beyond the end are cleared in them
  *
- * Context: before the map is shared; may sleep. Return: 0 or -ENOMEM.
+ * Context: before the map is shared; may sleep.
+ * Return: 0 or -ENOMEM.
  */
 int chain_statemap_load_group(struct chain_statemap *m, u64 group, u64 *words);
 
 /**
  * chain_statemap_read_group() - copy a group's states
+ * @m: map
+ * @group: index
  * @words: CHAIN_GROUP_WORDS; blocks beyond the end are absent
  *
  * Each word is of one instant; the group as a whole isn't.
@@ -69,14 +90,24 @@ void chain_statemap_read_group(const struct chain_statemap *m, u64 group,
 
 /**
  * chain_statemap_prepare() - let chain_statemap_set() of a range work
+ * @m: map
+ * @block: first
+ * @n: blocks
  * @state: that the range will get
- * Return: 0 or -ENOMEM. Context: as @gfp says.
+ * @gfp: of the pages
+ *
+ * Context: as @gfp says.
+ * Return: 0 or -ENOMEM.
  */
 int chain_statemap_prepare(struct chain_statemap *m, u64 block, u64 n,
 			   unsigned int state, gfp_t gfp);
 
 /**
  * chain_statemap_set() - change the state of a range that was prepared
+ * @m: map
+ * @block: first
+ * @n: blocks
+ * @state: new one
  *
  * A damaged block stays damaged. Context: any. Ordering: what was written
  * before is seen by who sees the new state.
@@ -86,19 +117,27 @@ void chain_statemap_set(struct chain_statemap *m, u64 block, u64 n,
 
 /**
  * chain_statemap_run() - how many blocks from @block on share its state
+ * @m: map
+ * @block: first
  * @max: look no further; at least 1
  * @state: set to that state
+ *
+ * Return: 1 to @max.
  */
 u64 chain_statemap_run(const struct chain_statemap *m, u64 block, u64 max,
 		       unsigned int *state);
 
 /**
  * chain_statemap_count() - blocks per state
+ * @m: map
  * @count: 4 numbers, indexed by enum dm_chain_state
  */
 void chain_statemap_count(const struct chain_statemap *m, u64 *count);
 
-/** chain_statemap_bytes() - memory it takes */
+/**
+ * chain_statemap_bytes() - memory it takes
+ * @m: map
+ */
 size_t chain_statemap_bytes(const struct chain_statemap *m);
 
 static inline bool chain_dir_is_state(unsigned long entry)
@@ -106,7 +145,11 @@ static inline bool chain_dir_is_state(unsigned long entry)
 	return entry < 4;
 }
 
-/** chain_statemap_get() - state of a block; any context, no lock */
+/**
+ * chain_statemap_get() - state of a block; any context, no lock
+ * @m: map
+ * @block: number, below @m->blocks
+ */
 static inline unsigned int chain_statemap_get(const struct chain_statemap *m,
 					      u64 block)
 {

@@ -68,7 +68,6 @@ struct chain_meta;
  * @block_sectors_shift: sectors of a block, as a shift
  * @data_sector: sectors from the start of the device to virtual offset 0
  * @map: chain layers only
- * @damaged_presence: a presence sector was lost: unread groups are damaged
  * @meta: NULL unless open read-write; rw_mutex, and stable while so
  * @failed: a flush or metadata write failed: no more writes until re-opened
  */
@@ -124,6 +123,7 @@ struct chain_att {
  * @disk: referenced
  * @list: in disk->insts; registry_mutex
  * @nr_atts: attachments, in @atts
+ * @atts: in the order of the table line
  * @nr: layers of the topology
  * @order: the topology: top first; changes only while suspended, with
  *	disk->shape and registry_mutex held
@@ -258,15 +258,18 @@ static inline u32 block_sectors(const struct chain_layer *l)
 
 /* dm-chain-io.c: the gate, and I/O of the target's own */
 
+bool __chain_refuse(const struct chain_att *att, enum chain_who who);
+extern atomic64_t chain_violations;
+
 /**
- * chain_allowed() - the gate: may @who do @op through @att
+ * chain_allowed() - the gate: may an I/O pass
+ * @att: through which attachment
+ * @who: for whom
+ * @opf: operation and flags
  *
  * A refusal is a bug in the module: it is counted and warned of once.
  * Context: any.
  */
-bool __chain_refuse(const struct chain_att *att, enum chain_who who);
-extern atomic64_t chain_violations;
-
 static inline bool chain_allowed(const struct chain_att *att,
 				 enum chain_who who, blk_opf_t opf)
 {
@@ -279,6 +282,7 @@ static inline bool chain_allowed(const struct chain_att *att,
 
 /**
  * chain_rw() - read or write memory of the target's own and wait
+ * @att: through which attachment
  * @who: for whom
  * @offset: bytes from the start of the device
  * @buf: kernel memory that virt_to_page() takes (kmalloc, pages), one piece
@@ -325,6 +329,8 @@ int chain_layer_get(struct chain_disk *disk, struct chain_att *att, u32 format,
 
 /**
  * chain_layer_put() - undo chain_layer_get()
+ * @disk: for whom
+ * @att: attachment; its layer may be gone afterwards
  *
  * The last writer makes all durable and takes the in-use mark off.
  * Context: dtr; may sleep, does I/O.
@@ -333,6 +339,7 @@ void chain_layer_put(struct chain_disk *disk, struct chain_att *att);
 
 /**
  * chain_layer_update() - one durable header update (rule H1)
+ * @att: of the layer, writable
  * @hdr: what it shall be; its generation is set here
  * @first: 0: both slots. 1: only the first; chain_layer_update_rest() follows
  *
@@ -371,6 +378,10 @@ void chain_meta_bind(struct chain_att *att);
 
 /**
  * chain_meta_set() - the state of prepared blocks changes
+ * @l: open read-write
+ * @block: first
+ * @n: blocks
+ * @state: new one
  *
  * What it speaks for has been written: the next round may take it.
  * Context: any.
@@ -381,8 +392,10 @@ void chain_meta_set(struct chain_layer *l, u64 block, u64 n, unsigned int state)
 bool chain_meta_durable(struct chain_layer *l, u64 block);
 
 /**
- * chain_meta_flush() - complete @cb's bio when all that was acknowledged
- * before is durable, map included
+ * chain_meta_flush() - complete a bio when all acknowledged before is durable, map included
+ * @l: open read-write
+ * @cb: of the bio
+ * @can_submit: the caller is map(): a round may be submitted from here
  *
  * Context: any; does not wait.
  * Return: true if it was taken; false: nothing to write, a flush of the device
@@ -396,6 +409,7 @@ int chain_meta_sync(struct chain_layer *l);
 
 /**
  * chain_meta_hold() - no round starts until chain_meta_release()
+ * @l: open read-write
  *
  * chain_meta_release() with @failed: those who wait get an error.
  */
@@ -421,6 +435,7 @@ void chain_layer_fail(struct chain_layer *l, const char *what, int err);
 
 /**
  * chain_walk() - ask layers one by one
+ * @ci: table
  * @first: depth to begin at
  * @end: depth to end before
  * @sector: of the disk
@@ -436,7 +451,11 @@ sector_t chain_walk(const struct chain_inst *ci, unsigned int first,
 
 /**
  * chain_below() - the same for all below the top, by the merged lookup
- * @state: ABSENT never comes
+ * @ci: table
+ * @sector: of the disk
+ * @max: sectors, at least 1
+ * @owner: set to the attachment, or NULL
+ * @state: as chain_walk(); ABSENT never comes
  */
 sector_t chain_below(struct chain_inst *ci, sector_t sector, sector_t max,
 		     struct chain_att **owner, unsigned int *state);
@@ -472,6 +491,7 @@ void chain_gave_up(struct chain_disk *disk);
 
 /**
  * chain_disk_join() - a table becomes one of its mapped device's
+ * @ci: table
  * @error: set on failure
  *
  * Makes the disk with the first table. Context: ctr.
@@ -493,6 +513,7 @@ void chain_disk_dying(struct chain_inst *ci);
 
 /**
  * chain_disk_pin() - keep the tables of a disk, and what they show, as they are
+ * @devt: of the mapped device
  * @ci: set to the live one
  *
  * For queries; not over I/O. Return: 0, -ENODEV or -EINTR.

@@ -31,6 +31,7 @@ enum fix {
  * @run: damaged range that may go on, see add_range()
  * @run_kind: of @run; NULL: there is none
  * @truncated: the file ends before the layer does
+ * @maps_cut: it even ends before the data: what the maps said is lost
  * @data_lost: a block held as data is behind the file's end
  * @bad_trailer: there is no copy of the header at the end
  */
@@ -47,6 +48,7 @@ struct check {
 	const char *run_kind;
 	enum fix run_fix;
 	bool truncated;
+	bool maps_cut;
 	bool data_lost;
 	bool bad_trailer;
 };
@@ -162,6 +164,8 @@ static void check_end(struct check *c)
 	uint64_t bytes = chain_layer_bytes(&c->img->hdr);
 
 	c->truncated = c->img->bytes < bytes;
+	c->maps_cut = c->img->bytes < c->img->hdr.data_offset;
+	c->data_lost = c->maps_cut;
 	c->bad_trailer = !image_trailer_valid(c->img);
 	if (!c->truncated && c->bad_trailer)
 		found(c, "trailer", FIX_SAFE,
@@ -194,7 +198,8 @@ static int check_presence(struct check *c)
 
 	for (i = 0; !ret && i < c->presence.sectors; i++)
 		if (c->presence.bad[i])
-			found(c, "presence", FIX_SAFE,
+			found(c, "presence",
+			      c->maps_cut ? FIX_LOSSY : FIX_SAFE,
 			      "sector %llu of the presence map is damaged",
 			      (unsigned long long)i);
 	return ret;
@@ -408,9 +413,11 @@ static int mend(struct check *c)
 {
 	int ret = mend_header(c);
 
-	if (!ret)
-		ret = map_groups(c->img, &c->presence,
-				 chain_max_groups(&c->img->hdr), mend_group, c);
+	/* Without its maps nobody knows what it held: that is no mending. */
+	if (ret || (c->maps_cut && !c->lossy))
+		return ret;
+	ret = map_groups(c->img, &c->presence, chain_max_groups(&c->img->hdr),
+			 mend_group, c);
 	if (!ret)
 		ret = image_flush(c->img);
 	/* The bits only now: a group they call written must have been. */

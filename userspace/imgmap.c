@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * State maps of closed layers. A sector counts if it is valid; one that isn't
- * is damaged if its group's presence bit says that it was written, and else
- * was never written.
+ * State maps of closed layers, read as the kernel reads them: a group whose
+ * presence bit is off is absent, whatever is there (a round that a crash cut
+ * off may have left it, and it has read as absent since); of a group that is
+ * present, a sector that isn't valid is damaged; and all that a lost presence
+ * sector speaks for is damaged.
  */
 #include "offline.h"
 
@@ -14,15 +16,17 @@
 #define CHUNK_GROUPS	256
 #define PRESENCE_WORDS(sector)	((sector) * CHAIN_SECTOR_WORDS)
 
-static int presence_decode(struct presence *p, struct image *img, uint8_t *buf)
+static void presence_read(struct presence *p, struct image *img)
 {
 	const struct chain_header *h = &img->hdr;
+	uint8_t buf[512];
 	uint64_t i;
 
 	for (i = 0; i < p->sectors; i++) {
 		uint64_t *words = p->words + PRESENCE_WORDS(i);
 
-		if (!image_try_read(img, buf, 512, h->presence_offset + i * 512) &&
+		if (!image_try_read(img, buf, sizeof(buf),
+				    h->presence_offset + i * sizeof(buf)) &&
 		    chain_sector_decode(DM_CHAIN_PRESENCE_MAGIC, h->map_seed, i,
 					buf, words))
 			continue;
@@ -31,21 +35,20 @@ static int presence_decode(struct presence *p, struct image *img, uint8_t *buf)
 		p->bad[i] = true;
 		p->damaged++;
 	}
-	return 0;
 }
 
 int presence_load(struct presence *p, struct image *img)
 {
-	uint8_t buf[512];
-
 	memset(p, 0, sizeof(*p));
 	p->sectors = chain_presence_sectors(&img->hdr);
 	p->words = calloc(PRESENCE_WORDS(p->sectors), sizeof(*p->words));
 	p->bad = calloc(p->sectors, sizeof(*p->bad));
-	if (p->words && p->bad)
-		return presence_decode(p, img, buf);
-	presence_free(p);
-	return msg_fail(EXIT_FAILED, "%s: out of memory", img->label);
+	if (!p->words || !p->bad) {
+		presence_free(p);
+		return msg_fail(EXIT_FAILED, "%s: out of memory", img->label);
+	}
+	presence_read(p, img);
+	return 0;
 }
 
 void presence_free(struct presence *p)
@@ -100,6 +103,11 @@ static void read_groups(struct image *img, uint64_t first, uint64_t nr,
 {
 	uint64_t i;
 
+	/* A header may tell of far more than its file has. */
+	if (group_offset(img, first) >= img->bytes) {
+		memset(buf, 0, nr * DM_CHAIN_GROUP_BYTES);
+		return;
+	}
 	if (!image_try_read(img, buf, nr * DM_CHAIN_GROUP_BYTES,
 			    group_offset(img, first)))
 		return;
@@ -121,7 +129,9 @@ static void decode_group(const struct image *img, const struct presence *p,
 	g->blank = all_zero(buf, DM_CHAIN_GROUP_BYTES);
 	g->invalid = chain_group_decode(img->hdr.map_seed, g->index, buf,
 					g->words);
-	g->damaged = presence_get(p, g->index) ? g->invalid : 0;
+	g->present = presence_get(p, g->index);
+	g->lost = p->bad[g->index / DM_CHAIN_PRESENCE_GROUPS];
+	g->damaged = g->present ? g->invalid : 0;
 	for (i = 0; i < DM_CHAIN_GROUP_SECTORS; i++)
 		if (g->invalid & ~g->damaged & 1U << i)
 			memset(g->words + i * CHAIN_SECTOR_WORDS, 0,
@@ -235,7 +245,9 @@ static int keep_group(struct map_group *g, void *arg)
 	struct imgmap *m = arg;
 
 	m->damaged += (unsigned int)__builtin_popcount(g->damaged);
-	if (all_absent(g))
+	if (g->lost)
+		memset(g->words, 0xff, sizeof(g->words));
+	if (!g->present || all_absent(g))
 		return 0;
 	m->words[g->index] = malloc(sizeof(g->words));
 	if (!m->words[g->index])

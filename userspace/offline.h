@@ -34,6 +34,8 @@ int image_zero(struct image *img, uint64_t len, uint64_t offset);
 
 /**
  * struct map_group - a map group as it was read
+ * @present: its presence bit is on
+ * @lost: its presence sector is damaged
  * @index: of the group
  * @words: states; a damaged sector's are DM_CHAIN_DAMAGED
  * @damaged: mask of damaged sectors
@@ -41,6 +43,8 @@ int image_zero(struct image *img, uint64_t len, uint64_t offset);
  * @blank: all bytes are zero
  */
 struct map_group {
+	bool present;
+	bool lost;
 	uint64_t index;
 	uint64_t words[CHAIN_GROUP_WORDS];
 	unsigned int damaged;

@@ -124,7 +124,7 @@ static void print_layer(const struct show_layer *l, unsigned int index)
 	if (l->damaged_bytes)
 		printf(", damaged %s", size_text(l->damaged_bytes, data));
 	print_text("\n         ", l->path);
-	if (l->device)
+	if (l->device && strcmp(l->device, l->path))
 		print_text(" on ", l->device);
 	if (!chain_id_is_null(&l->uuid))
 		printf("\n         uuid %s", id_text(&l->uuid, id));

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Each layer keeps a descriptor; the soft limit is often just 1024. */
@@ -117,6 +118,13 @@ static int check_link(const struct image *child, struct image *parent)
 	}
 }
 
+static int circle(const char *path)
+{
+	return msg_fail(EXIT_IMAGE,
+			"%s: the parent links run in a circle: it is below itself; put the right image there",
+			path);
+}
+
 static int check_once(const struct walk *w, const struct image *parent)
 {
 	unsigned int i;
@@ -126,9 +134,7 @@ static int check_once(const struct walk *w, const struct image *parent)
 		const struct image *other = &w->images[i];
 
 		if (image_same(other, parent))
-			return msg_fail(EXIT_IMAGE,
-					"%s: the parent links run in a circle: it is below itself; put the right image there",
-					parent->path);
+			return circle(parent->path);
 		if (parent->format == DM_CHAIN_FORMAT_CHAIN &&
 		    chain_id_equal(&other->hdr.uuid, &parent->hdr.uuid))
 			return msg_fail(EXIT_IMAGE,
@@ -154,8 +160,24 @@ static int check_parent(struct walk *w, struct image *parent, int flags)
 	return ret;
 }
 
+/* Seen before it is opened: the lock of the first time would be in the way. */
+static bool opened(const struct walk *w, const char *path)
+{
+	struct stat st;
+	unsigned int i;
+
+	if (stat(path, &st) || !S_ISREG(st.st_mode))
+		return false;
+	for (i = 0; i < w->nr; i++)
+		if (!w->images[i].is_bdev && w->images[i].dev == st.st_dev &&
+		    w->images[i].ino == st.st_ino)
+			return true;
+	return false;
+}
+
 /* A path that leads nowhere is told by the child, which points there. */
-static int open_parent(struct image *parent, const struct image *child)
+static int open_parent(const struct walk *w, struct image *parent,
+		       const struct image *child)
 {
 	const struct chain_header *h = &child->hdr;
 	char *path = hint_resolve(child->path, h->parent_path);
@@ -163,6 +185,8 @@ static int open_parent(struct image *parent, const struct image *child)
 
 	if (!path || !*h->parent_path || access(path, F_OK))
 		ret = no_parent(child, path ? path : "nowhere", errno);
+	else if (opened(w, path))
+		ret = circle(path);
 	else
 		ret = image_open_parent(parent, path, h->parent.format,
 					IMAGE_ANY_MARK, child->path);
@@ -181,7 +205,7 @@ static int add_parent(struct walk *w, int flags)
 	parent = grow(w);
 	if (!parent)
 		return -EXIT_FAILED;
-	ret = open_parent(parent, parent - 1);
+	ret = open_parent(w, parent, parent - 1);
 	if (ret)
 		return ret;
 	ret = check_once(w, parent);

@@ -356,22 +356,27 @@ static void create_on_unfit_parents(void **state)
 			 EXIT_FAILED);
 }
 
-/* What a full file system leaves, here a limit on the size of files. */
+/* Writes behind @bytes of a file fail, until it is said again without. */
+static void limit_files(rlim_t bytes)
+{
+	struct rlimit r;
+
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &r), 0);
+	r.rlim_cur = bytes ? bytes : r.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &r), 0);
+}
+
 static void create_fails_clean(void **state)
 {
-	struct rlimit old, low = { .rlim_max = RLIM_INFINITY };
 	static struct chain_header h;
 	int ret;
 
 	(void)state;
 	assert_int_equal(run("create", "base", "--size", "8M", NULL), 0);
-	signal(SIGXFSZ, SIG_IGN);
-	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
-	low.rlim_cur = 1 * MIB;
-	low.rlim_max = old.rlim_max;
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+	limit_files(1 * MIB);
 	ret = run("create", "a", BACKING("base", "chain"), NULL);
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	limit_files(0);
 	assert_int_equal(ret, EXIT_FAILED);
 	assert_said("/a", NULL);
 	assert_false(exists("a"));
@@ -600,6 +605,43 @@ static void updates_cut_with_a_stale_slot(void **state)
 	read_both("a", &new);
 	assert_memory_equal(new.b[0], new.b[1], sizeof(new.b[0]));
 	cut_everywhere("a", 1, &old, &new, 3);
+}
+
+/* Writes to slot 1 fail: what becomes of slot 0 tells which comes first. */
+static void fail_slot_1(const char *path)
+{
+	struct image img;
+
+	assert_int_equal(image_open(&img, path, DM_CHAIN_FORMAT_CHAIN,
+				    IMAGE_WRITE), 0);
+	limit_files(DM_CHAIN_SLOT1_OFFSET);
+	assert_int_equal(image_write_header(&img), -EXIT_FAILED);
+	limit_files(0);
+	image_close(&img);
+}
+
+static void the_stale_slot_comes_first(void **state)
+{
+	struct slots before, after;
+
+	(void)state;
+	assert_int_equal(run("create", "a", "--size", "8M", NULL), 0);
+	read_both("a", &before);
+	fail_slot_1("a");
+	read_both("a", &after);
+	assert_memory_equal(before.b[1], after.b[1], sizeof(before.b[1]));
+	assert_int_equal(generation_now("a"), 2);
+	/* Slot 1 is behind now: slot 0 must not be touched before it. */
+	fail_slot_1("a");
+	read_both("a", &before);
+	assert_memory_equal(&before, &after, sizeof(before));
+	spoil("a", DM_CHAIN_SLOT1_OFFSET);
+	read_both("a", &before);
+	fail_slot_1("a");
+	read_both("a", &after);
+	assert_memory_equal(&before, &after, sizeof(before));
+	update("a");
+	assert_int_equal(generation_now("a"), 3);
 }
 
 static void another_writer_is_noticed(void **state)
@@ -957,6 +999,7 @@ int main(void)
 		TEST(no_header_at_all),
 		TEST(updates_cut_anywhere),
 		TEST(updates_cut_with_a_stale_slot),
+		TEST(the_stale_slot_comes_first),
 		TEST(another_writer_is_noticed),
 		TEST(locks_and_holders),
 		TEST(parent_not_found),

@@ -120,6 +120,19 @@ static void random_states(const char *path, struct layer_model *l)
 	}
 }
 
+/* As a shrink or a re-link leaves it. */
+static void lower_limit(const char *path, struct layer_model *l)
+{
+	static struct chain_header h;
+
+	load(path, &h);
+	assert_int_equal(h.limit, l->limit);
+	l->limit -= 1 + rng() % 8 * MIB;
+	l->limit -= l->limit % 512;
+	h.limit = l->limit;
+	store(path, &h);
+}
+
 static void make_layer(struct layer_model *l, int i, const char *path,
 		       const char *parent, uint64_t parent_size)
 {
@@ -135,6 +148,8 @@ static void make_layer(struct layer_model *l, int i, const char *path,
 			     "--backing-format", i == 1 ? "raw" : "chain", NULL),
 			 0);
 	l->limit = parent_size < l->size ? parent_size : l->size;
+	if (i > 1)
+		lower_limit(path, l);
 	random_states(path, l);
 }
 
@@ -479,6 +494,23 @@ static void check_truncated_files(void **state)
 	damage_is_found("a", "length", true, true);
 	assert_int_equal(get_block("a", 10), DM_CHAIN_ABSENT);
 	assert_int_equal(open_ro("a"), 0);
+}
+
+/* All that told of data is gone: that is never mended without loss. */
+static void check_cut_off_maps(void **state)
+{
+	static struct chain_header before, after;
+
+	(void)state;
+	create("a", "8M");
+	put_blocks("a", 10, 1, DM_CHAIN_DATA, 1);
+	load("a", &before);
+	assert_int_equal(truncate("a", MIB), 0);
+	damage_is_found("a", "presence", true, true);
+	load("a", &after);
+	assert_false(chain_id_equal(&before.cid, &after.cid));
+	assert_int_equal(open_ro("a"), 0);
+	assert_int_equal(get_block("a", 10), DM_CHAIN_ABSENT);
 }
 
 static void check_parents(void **state)
@@ -827,13 +859,21 @@ static void resize_after_a_cut_shrink(void **state)
 
 static void resize_keeps_damaged_sectors(void **state)
 {
+	uint8_t before[512], after[512];
+	uint64_t sector;
+
 	(void)state;
 	create("a", "64M");
 	put_blocks("a", 3000, 1, DM_CHAIN_DATA, 4);
 	put_blocks("a", 4000, 2000, DM_CHAIN_ZERO, 0);
 	put_blocks("a", 6000, 1, DM_CHAIN_DATA, 4);
-	spoil("a", map_sector_offset("a", 3000));
+	sector = map_sector_offset("a", 3000);
+	spoil("a", sector);
+	peek("a", sector, before, sizeof(before));
 	assert_int_equal(run("resize", "./a", "20M", "--shrink", NULL), 0);
+	/* It must not become a valid one that says something. */
+	peek("a", sector, after, sizeof(after));
+	assert_memory_equal(before, after, sizeof(before));
 	assert_int_equal(get_block("a", 3000), DM_CHAIN_DAMAGED);
 	assert_int_equal(get_block("a", 4000), DM_CHAIN_ZERO);
 	assert_int_equal(get_block("a", 6000), DM_CHAIN_ZERO);
@@ -980,6 +1020,7 @@ int main(void)
 		TEST(check_behind_the_end),
 		TEST(check_lost_sectors_at_the_end),
 		TEST(check_truncated_files),
+		TEST(check_cut_off_maps),
 		TEST(check_parents),
 		TEST(check_refuses),
 		TEST(check_tells_json),
