@@ -428,6 +428,16 @@ void *chain_meta_grow_alloc(u64 blocks);
 void chain_meta_grow_free(void *mem);
 void chain_meta_grow(struct chain_layer *l, void *mem);
 
+/**
+ * chain_meta_clear_beyond() - nothing behind the old end may come to life
+ * @att: of the layer that is to grow
+ * @mem: from chain_meta_grow_alloc()
+ *
+ * Durable before this returns; before the header tells of the new size.
+ * Return: 0 or a negative errno.
+ */
+int chain_meta_clear_beyond(struct chain_att *att, void *mem);
+
 /** chain_layer_fail() - no more writes; a line in the log */
 void chain_layer_fail(struct chain_layer *l, const char *what, int err);
 
