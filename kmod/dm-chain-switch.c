@@ -320,8 +320,7 @@ static struct growth *growth_alloc(const struct chain_layer *l, u64 size)
 	g->blocks = chain_blocks(&g->hdr);
 	g->dir = chain_statemap_grow_alloc(g->blocks);
 	g->meta = chain_meta_grow_alloc(g->blocks);
-	g->merge = chain_merge_create(DIV_ROUND_UP(size, 1ULL << CHAIN_UNIT_SHIFT),
-				      GFP_KERNEL);
+	g->merge = chain_lookup_create(size >> SECTOR_SHIFT);
 	if (g->dir && g->meta && g->merge)
 		return g;
 	growth_free(g);
