@@ -681,27 +681,28 @@ void chain_meta_resume(struct chain_layer *l)
  * Which groups have been used. Those of a damaged sector are damaged in the
  * map: nothing is ever written to them.
  */
-static int load_present(struct chain_meta *m)
+static int load_present(struct chain_att *att, struct chain_groups *g,
+			void *page)
 {
-	struct chain_layer *l = m->layer;
+	struct chain_layer *l = att->layer;
 	u64 words[CHAIN_SECTOR_WORDS], i, w, at;
-	u64 n = DIV_ROUND_UP_ULL(m->g.nr, DM_CHAIN_PRESENCE_GROUPS);
+	u64 n = DIV_ROUND_UP_ULL(g->nr, DM_CHAIN_PRESENCE_GROUPS);
 
 	for (i = 0; i < n; i++) {
 		if (i % 8 == 0 &&
-		    chain_rw(m->att, CHAIN_META, l->hdr.presence_offset + i * 512,
-			     m->presence, 4096, REQ_OP_READ))
+		    chain_rw(att, CHAIN_META, l->hdr.presence_offset + i * 512,
+			     page, 4096, REQ_OP_READ))
 			return -EIO;
 		if (!chain_sector_decode(DM_CHAIN_PRESENCE_MAGIC,
 					 l->hdr.map_seed, i,
-					 m->presence + i % 8 * 512, words)) {
-			set_bit(i, m->g.lost);
+					 page + i % 8 * 512, words)) {
+			set_bit(i, g->lost);
 			continue;
 		}
 		for (w = 0; w < CHAIN_SECTOR_WORDS; w++) {
 			at = i * CHAIN_SECTOR_WORDS + w;
-			if (at < BITS_TO_LONGS(m->g.nr))
-				m->g.present[at] = words[w];
+			if (at < BITS_TO_LONGS(g->nr))
+				g->present[at] = words[w];
 		}
 	}
 	return 0;
@@ -764,7 +765,7 @@ int chain_meta_create(struct chain_att *att, struct workqueue_struct *wq)
 	if (!r)
 		r = alloc_buffers(m);
 	if (!r)
-		r = load_present(m);
+		r = load_present(att, &m->g, m->presence);
 	if (r) {
 		meta_free(m);
 		return r;
@@ -804,14 +805,67 @@ void chain_meta_grow_free(void *mem)
 	kfree(mem);
 }
 
+/* Empty but valid: what a shrink that was cut off left in these groups. */
+static int clear_groups(struct chain_att *att, struct chain_groups *g, u64 from,
+			void *page)
+{
+	struct chain_meta *m = att->layer->meta;
+	u64 seed = att->layer->hdr.map_seed, group = from;
+	int r = 0;
+
+	for_each_set_bit_from(group, g->present, g->nr) {
+		chain_group_encode(seed, group, NULL, page);
+		r = chain_rw(att, CHAIN_META, group_offset(m, group), page,
+			     DM_CHAIN_GROUP_BYTES, REQ_OP_WRITE);
+		if (r)
+			break;
+	}
+	return r;
+}
+
+/* The group that the old end lies in, written with nothing behind that end. */
+static int clear_last_group(struct chain_layer *l)
+{
+	struct chain_meta *m = l->meta;
+	u64 block = l->map.blocks - 1;
+
+	if (!test_bit(block / DM_CHAIN_GROUP_BLOCKS, m->g.present))
+		return 0;
+	spin_lock_irq(&m->lock);
+	set_dirty(l, block, 1);
+	spin_unlock_irq(&m->lock);
+	return chain_meta_sync(l);
+}
+
+int chain_meta_clear_beyond(struct chain_att *att, void *mem)
+{
+	struct chain_groups *g = mem;
+	struct chain_meta *m = att->layer->meta;
+	void *page = (void *)__get_free_page(GFP_KERNEL);
+	int r = page ? load_present(att, g, page) : -ENOMEM;
+
+	/* A lost sector would make what is beyond the end damaged. */
+	if (!r && bitmap_weight(g->lost, lost_longs(g) * BITS_PER_LONG) !=
+		  bitmap_weight(m->g.lost, lost_longs(&m->g) * BITS_PER_LONG))
+		r = -EIO;
+	if (!r)
+		r = clear_groups(att, g, m->g.nr, page);
+	if (!r)
+		r = clear_last_group(att->layer);
+	if (!r)
+		r = chain_flush_dev(att);
+	free_page((unsigned long)page);
+	return r;
+}
+
 void chain_meta_grow(struct chain_layer *l, void *mem)
 {
 	struct chain_groups *g = mem, *old = &l->meta->g;
 	u64 longs = BITS_TO_LONGS(old->nr);
 
 	memcpy(g->dirty, old->dirty, longs * sizeof(long));
-	memcpy(g->present, old->present, longs * sizeof(long));
+	bitmap_or(g->present, g->present, old->present, old->nr);
 	memcpy(g->summary, old->summary, BITS_TO_LONGS(longs) * sizeof(long));
-	memcpy(g->lost, old->lost, lost_longs(old) * sizeof(long));
+	/* chain_meta_clear_beyond() has read the presence map for @g. */
 	swap(*g, *old);
 }

@@ -320,8 +320,7 @@ static struct growth *growth_alloc(const struct chain_layer *l, u64 size)
 	g->blocks = chain_blocks(&g->hdr);
 	g->dir = chain_statemap_grow_alloc(g->blocks);
 	g->meta = chain_meta_grow_alloc(g->blocks);
-	g->merge = chain_merge_create(DIV_ROUND_UP(size, 1ULL << CHAIN_UNIT_SHIFT),
-				      GFP_KERNEL);
+	g->merge = chain_lookup_create(size >> SECTOR_SHIFT);
 	if (g->dir && g->meta && g->merge)
 		return g;
 	growth_free(g);
@@ -342,13 +341,44 @@ static void swap_growth(struct chain_inst *ci, struct growth *g)
 	l->size = g->hdr.size >> SECTOR_SHIFT;
 }
 
+/*
+ * A last block that the old end cuts holds zeroes behind it, unless a shrink
+ * was cut off before it had written them.
+ */
+static int zero_tail(struct chain_att *top)
+{
+	struct chain_layer *l = top->layer;
+	sector_t sector = l->size, stop = round_up(sector, block_sectors(l)), n;
+	void *page;
+	int r = 0;
+
+	if (sector == stop || chain_statemap_get(&l->map, l->map.blocks - 1) !=
+			      DM_CHAIN_DATA)
+		return 0;
+	page = (void *)get_zeroed_page(GFP_KERNEL);
+	if (!page)
+		return -ENOMEM;
+	for (; sector < stop && !r; sector += n) {
+		n = min_t(sector_t, stop - sector, CHAIN_UNIT_SECTORS);
+		r = chain_rw(top, CHAIN_META,
+			     (top->data_sector + sector) << SECTOR_SHIFT, page,
+			     n << SECTOR_SHIFT, REQ_OP_WRITE);
+	}
+	free_page((unsigned long)page);
+	return r;
+}
+
 static int grow(struct chain_inst *ci, struct growth *g)
 {
 	struct chain_att *top = chain_top(ci);
 	int r;
 
 	mutex_lock(&top->layer->rw_mutex);
-	r = chain_layer_write_trailer(top, &g->hdr);
+	r = zero_tail(top);
+	if (!r)
+		r = chain_meta_clear_beyond(top, g->meta);
+	if (!r)
+		r = chain_layer_write_trailer(top, &g->hdr);
 	if (!r)
 		r = chain_layer_update(top, &g->hdr, false);
 	mutex_unlock(&top->layer->rw_mutex);

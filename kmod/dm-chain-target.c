@@ -325,9 +325,7 @@ static int make_lookup(struct chain_inst *ci, char **error)
 	*error = "Cannot allocate memory for the lookup";
 	if (r)
 		return r;
-	ci->spare = chain_merge_create(DIV_ROUND_UP(chain_top(ci)->layer->size,
-						    CHAIN_UNIT_SECTORS),
-				       GFP_KERNEL);
+	ci->spare = chain_lookup_create(chain_top(ci)->layer->size);
 	return ci->spare ? 0 : -ENOMEM;
 }
 
@@ -419,6 +417,7 @@ static void chain_resume(struct dm_target *ti)
 		disk->unmerged = 0;
 	}
 	atomic64_set(&disk->want, 0);
+	WRITE_ONCE(disk->full, false);
 	chain_disk_live(ci);
 	chain_meta_bind(chain_top(ci));
 	if (ci->next)

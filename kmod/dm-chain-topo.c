@@ -14,7 +14,14 @@
  * disk runs; the topology changes only while it is suspended, and the worker
  * is stopped before (chain_postsuspend()). The worker is the one writer.
  */
+#include <linux/module.h>
+
 #include "dm-chain.h"
+
+/* At 128 KiB runs this is enough for 2.5 TiB, at 1 MiB runs for 12. */
+static unsigned int lookup_mib = 128;
+module_param(lookup_mib, uint, 0644);
+MODULE_PARM_DESC(lookup_mib, "MiB that a disk's merged lookup may take; what doesn't fit is looked up layer by layer");
 
 /* --- Asking layers one by one --- */
 
@@ -82,11 +89,22 @@ sector_t chain_walk(const struct chain_inst *ci, unsigned int first,
 
 /* --- The merged lookup --- */
 
+struct chain_merge *chain_lookup_create(sector_t sectors)
+{
+	struct chain_merge *m;
+
+	m = chain_merge_create(DIV_ROUND_UP(sectors, CHAIN_UNIT_SECTORS),
+			       GFP_KERNEL);
+	if (m)
+		chain_merge_set_cap(m, (size_t)READ_ONCE(lookup_mib) << 20);
+	return m;
+}
+
 static void want_chunk(struct chain_disk *disk, u64 chunk)
 {
 	/* One at a time: who is not served asks again. */
-	if (READ_ONCE(disk->stop) || atomic64_read(&disk->want) ||
-	    chain_merge_built(disk->merge, chunk))
+	if (READ_ONCE(disk->stop) || READ_ONCE(disk->full) ||
+	    atomic64_read(&disk->want) || chain_merge_built(disk->merge, chunk))
 		return;
 	atomic64_set(&disk->want, chunk + 1);
 	queue_work(disk->wq, &disk->merge_work);
@@ -247,7 +265,9 @@ static void build_chunk(struct chain_disk *disk, u64 chunk)
 	for (depth = ci->nr - 1; depth >= 1; depth--)
 		overlay(disk->owners, ci->order[depth], chunk);
 	/* A failure leaves it unbuilt: slower, not wrong. */
-	chain_merge_install(disk->merge, chunk, disk->owners, GFP_NOIO | __GFP_NOWARN);
+	if (chain_merge_install(disk->merge, chunk, disk->owners,
+				GFP_NOIO | __GFP_NOWARN) == -ENOSPC)
+		WRITE_ONCE(disk->full, true);
 }
 
 /* Lay the deepest unmerged layer over all chunks; false if stopped. */

@@ -166,6 +166,7 @@ struct chain_inst {
  * @merge: merged lookup of what is below the top; swapped while suspended
  * @unmerged: layers right below the top that @merge lacks; they are asked one
  *	by one. Lowered by the worker while guests read.
+ * @full: @merge has reached its cap: no more chunks are asked for
  * @owners: an entry a block of a chunk, for @merge_work
  * @merge_work: builds chunks that were asked for, adds unmerged layers
  * @want: chunk to build next + 1, or 0
@@ -192,6 +193,7 @@ struct chain_disk {
 	unsigned int nr_slots;
 	struct chain_merge *merge;
 	unsigned int unmerged;
+	bool full;
 	u16 *owners;
 	struct work_struct merge_work;
 	atomic64_t want;
@@ -428,6 +430,16 @@ void *chain_meta_grow_alloc(u64 blocks);
 void chain_meta_grow_free(void *mem);
 void chain_meta_grow(struct chain_layer *l, void *mem);
 
+/**
+ * chain_meta_clear_beyond() - nothing behind the old end may come to life
+ * @att: of the layer that is to grow
+ * @mem: from chain_meta_grow_alloc()
+ *
+ * Durable before this returns; before the header tells of the new size.
+ * Return: 0 or a negative errno.
+ */
+int chain_meta_clear_beyond(struct chain_att *att, void *mem);
+
 /** chain_layer_fail() - no more writes; a line in the log */
 void chain_layer_fail(struct chain_layer *l, const char *what, int err);
 
@@ -461,6 +473,9 @@ sector_t chain_below(struct chain_inst *ci, sector_t sector, sector_t max,
 		     struct chain_att **owner, unsigned int *state);
 
 void chain_merge_work(struct work_struct *work);
+
+/** chain_lookup_create() - an empty merged lookup, with the module's cap */
+struct chain_merge *chain_lookup_create(sector_t sectors);
 
 /** chain_same_below() - do two tables show the same below their tops */
 bool chain_same_below(const struct chain_inst *a, const struct chain_inst *b);

@@ -1,7 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # vm: kernels=6.1,6.12,debug mem=1024 smp=2 timeout=900 group=kill
-# allow: dm-chain|device-mapper: (table|chain|ioctl)
 #
 # dmchain is killed 200 times at random points of open, snapshot, resize and
 # close: half of the time after a random delay, half at a random system call.
