@@ -671,13 +671,13 @@ static int open_rw_locked(struct chain_disk *disk, struct chain_att *att,
 	return r;
 }
 
-static int open_rw(struct chain_disk *disk, struct chain_att *att, bool force,
-		   char **error)
+int chain_layer_open(struct chain_disk *disk, struct chain_att *att, bool force,
+		     char **error)
 {
 	struct chain_layer *l = att->layer;
 	int r;
 
-	if (l->format == DM_CHAIN_FORMAT_RAW)
+	if (!wants_rw(att) || l->format == DM_CHAIN_FORMAT_RAW)
 		return 0;
 	mutex_lock(&l->rw_mutex);
 	r = open_rw_locked(disk, att, force, error);
@@ -749,7 +749,7 @@ out:
 }
 
 int chain_layer_get(struct chain_disk *disk, struct chain_att *att, u32 format,
-		    bool force, char **error)
+		    char **error)
 {
 	void *buf = alloc_slots();
 	int r;
@@ -759,11 +759,8 @@ int chain_layer_get(struct chain_disk *disk, struct chain_att *att, u32 format,
 		return -ENOMEM;
 	r = get_uuid_and_layer(disk, att, format, buf, error);
 	free_slots(buf);
-	if (!r) {
+	if (!r)
 		att->data_sector = att->layer->data_sector;
-		if (wants_rw(att))
-			r = open_rw(disk, att, force, error);
-	}
 	if (r && att->layer) {
 		if (drop_use(att->layer, disk, wants_rw(att)))
 			free_layer(att->layer);

@@ -304,7 +304,7 @@ static int get_layers(struct chain_inst *ci, const struct chain_args *args,
 		r = open_device(ci, att, &args->layers[i], error);
 		if (!r)
 			r = chain_layer_get(ci->disk, att, args->layers[i].format,
-					    args->force, error);
+					    error);
 		if (r) {
 			DMERR("%s: layer on %s: %s (%d)", ci->disk->name,
 			      args->layers[i].dev, *error, r);
@@ -316,6 +316,20 @@ static int get_layers(struct chain_inst *ci, const struct chain_args *args,
 			ci->order[ci->nr++] = att;
 	}
 	return 0;
+}
+
+/* Last: what is refused has changed nothing on disk. */
+static int open_layers(struct chain_inst *ci, bool force, char **error)
+{
+	unsigned int i;
+	int r = 0;
+
+	for (i = 0; i < ci->nr_atts && !r; i++)
+		r = chain_layer_open(ci->disk, &ci->atts[i], force, error);
+	if (r)
+		DMERR("%s: layer on %s: %s (%d)", ci->disk->name,
+		      ci->atts[i - 1].dev->name, *error, r);
+	return r;
 }
 
 static int make_lookup(struct chain_inst *ci, char **error)
@@ -346,6 +360,8 @@ static int inst_fill(struct chain_inst *ci, const struct chain_args *args,
 		r = check_table(ci, error);
 	if (!r)
 		r = make_lookup(ci, error);
+	if (!r)
+		r = open_layers(ci, args->force, error);
 	return r;
 }
 

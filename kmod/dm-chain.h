@@ -320,14 +320,27 @@ struct chain_use {
  * @disk: for whom
  * @att: dev, bdev, access set; layer, data_sector are set
  * @format: as the table says
+ * @error: set to a constant string that says what was wrong
+ *
+ * Nothing is written yet. Context: ctr; may sleep, does I/O.
+ * Return: 0 or a negative errno.
+ */
+int chain_layer_get(struct chain_disk *disk, struct chain_att *att, u32 format,
+		    char **error);
+
+/**
+ * chain_layer_open() - a reserved layer may be written from now on
+ * @disk: for whom
+ * @att: attachment; one that only reads is left as it is
  * @force: take over an in-use mark of another machine
  * @error: set to a constant string that says what was wrong
  *
  * The first writer marks the layer in use and gives it a new content id,
- * durably, before this returns. Context: ctr; may sleep, does I/O.
+ * durably, before this returns: when all else about the table is known to be
+ * right. Context: ctr; may sleep, does I/O. Return: 0 or a negative errno.
  */
-int chain_layer_get(struct chain_disk *disk, struct chain_att *att, u32 format,
-		    bool force, char **error);
+int chain_layer_open(struct chain_disk *disk, struct chain_att *att, bool force,
+		     char **error);
 
 /**
  * chain_layer_put() - undo chain_layer_get()
