@@ -129,6 +129,7 @@ for layer in 1 2 3; do
 	before=$(cat /tmp/acknowledged)
 	run dmchain snapshot vm=snap-$layer.img
 	frozen=${names[-1]}
+	# shellcheck disable=SC2206 # words are wanted
 	names+=(snap-$layer.img)
 	echo "$before" >/tmp/lines.$layer
 	note "$frozen is frozen; $before lines had been acknowledged before"

@@ -18,7 +18,7 @@ together()
 	local name=$1 pids=() failed=0
 	shift
 	for ((N = 1; N <= nr; N++)); do
-		( eval "$@" >".out.$N" 2>&1 ) &
+		( eval "$*" >".out.$N" 2>&1 ) &
 		pids+=($!)
 	done
 	for pid in "${pids[@]}"; do
