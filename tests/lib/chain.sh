@@ -37,6 +37,10 @@ within()
 {
 	local limit=$1 name=$2 status=0
 	shift 2
+	if [ "$(type -t "$1")" = function ]; then
+		export -f "${1?}"
+		set -- bash -c '"$@"' bash "$@"
+	fi
 	timeout -k 2 "$limit" "$@" >"$TMP/.output" 2>&1 || status=$?
 	case $status in
 	0)

@@ -52,7 +52,7 @@ is $? 0 "stacked: I/O goes on all the time"
 kill $io
 wait $io 2>/dev/null
 is "$(grep -c FAILED io.out)" 0 "stacked: and reads what it should"
-refused 1 "file system|lies on" "a new layer on the disk's own file system" \
+refused 3 "file system|lies on" "a new layer on the disk's own file system" \
 	dmchain snapshot low=mnt/no.img
 within 30 "close the upper one" dmchain close up
 within 30 "unmount" umount mnt
