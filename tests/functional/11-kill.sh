@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug mem=1024 smp=2 timeout=900 group=kill
+# vm: kernels=6.1,6.12,debug long=debug mem=1024 smp=2 timeout=400 group=main
 #
-# dmchain is killed 200 times at random points of open, snapshot, resize and
-# close: half of the time after a random delay, half at a random system call.
+# dmchain is killed at random points of open, snapshot, resize and close: half of
+# the time after a random delay, half at a random system call.
 # Never is a disk suspended, a loop device lost, or a chain unable to open; and
 # what was written is there.
 
@@ -13,7 +13,7 @@ cd "$TMP" || exit 1
 # Programs start faster from here, and it is all about starting them
 mkdir bin && cp "$(command -v dmchain)" bin/
 PATH=$TMP/bin:$PATH
-rounds=${ROUNDS:-200}
+rounds=${ROUNDS:-50}
 RANDOM=${SEED:-$$}
 echo "# seed $RANDOM"
 
@@ -60,7 +60,8 @@ kill_it()
 	fi
 	case $status in
 	137)	killed=$((killed + 1));;
-	0)	;;
+	# 124: it ended by itself, just when the time was up
+	0|124)	;;
 	*)	fault "exit status $status: $(<.out)";;
 	esac
 }

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.12 mem=1024 smp=2 timeout=480 group=main
+# vm: kernels=6.1,6.12,debug mem=1024 smp=2 timeout=480 group=main
 #
 # Does a disk read, byte by byte, as a plain file would to which the same was
 # done? Random reads, writes, discards, write-zeroes and flushes from several
@@ -13,7 +13,7 @@
 
 cd "$TMP" || exit 1
 slow=1
-[ "$KERNEL" != debug ] || slow=2
+[ "$KERNEL" != debug ] || [ -n "${LONG-}" ] || slow=5
 
 # Snapshots as hooks: the number of the hook is the argument
 snapshot_hook()		# snapshot_hook DISK PREFIX
@@ -57,7 +57,7 @@ for end in 2 4 16; do
 	frozen=$(json '.layers[0].path' dmchain info d)
 	run_ok "to depth $end: as the model" iomodel run /dev/mapper/d --model m \
 		--threads 4 --seed $end --max 256K --hook "$(snapshot_hook d f$end-)" \
-		--hook-every 100 --hook-max $((end - depth)) --hook-freeze --verify-end
+		--hook-every $((100 / slow)) --hook-max $((end - depth)) --hook-freeze --verify-end
 	is "$(depth_of d)" $end "depth $end is reached"
 	instants f$end- m $((end - depth)) "$frozen"
 	depth=$end
@@ -81,7 +81,7 @@ if [ $depth -lt 63 ]; then
 	done
 	run_ok "open at depth 63" dmchain open d "$top"
 	run_ok "depth 63: as the model" iomodel run /dev/mapper/d --model m \
-		--threads 4 --seed 63 --max 64K --hook "$(snapshot_hook d i)" --hook-every 150 \
+		--threads 4 --seed 63 --max 64K --hook "$(snapshot_hook d i)" --hook-every $((150 / slow)) \
 		--hook-max 1 --verify-end
 	top=i1.img
 fi
@@ -104,7 +104,7 @@ for block in 64K 1M; do
 	rm -f m m.*
 	run_ok "$block blocks: as the model" iomodel run /dev/mapper/d --model m \
 		--threads 4 --seed 5 --block-size $block --max 1M --hook "$(snapshot_hook d b)" \
-		--hook-every 120 --hook-max 3 --hook-freeze --verify-end
+		--hook-every $((120 / slow)) --hook-max 3 --hook-freeze --verify-end
 	instants b m 3 b.img
 	run_ok "$block blocks: neighbours in a block" iomodel run /dev/mapper/d --model m \
 		--ops $((1200 / slow)) --threads 6 --seed 6 --block-size $block --overlap \
@@ -119,7 +119,7 @@ run_ok "mixed blocks: and 4K on it" dmchain create m2.img --backing m1.img \
 	--backing-format chain --block-size 4K
 run_ok "mixed blocks: unseal" dmchain unseal m1.img
 run_ok "mixed blocks: fill the lowest" dmchain open d m1.img
-run_ok "mixed blocks: as the model" iomodel run /dev/mapper/d --model m --ops 150 \
+run_ok "mixed blocks: as the model" iomodel run /dev/mapper/d --model m --ops $((150 / slow)) \
 	--block-size 64K --max 128K --verify-end
 run_ok "mixed blocks: close" dmchain close d
 rm m2.img
@@ -129,7 +129,7 @@ for n in 2 3; do
 	run_ok "mixed blocks: $size on it" dmchain create m$n.img --backing m$((n - 1)).img \
 		--backing-format chain --block-size $size
 	run_ok "mixed blocks: open" dmchain open d m$n.img
-	run_ok "mixed blocks: as the model" iomodel run /dev/mapper/d --model m --ops 150 \
+	run_ok "mixed blocks: as the model" iomodel run /dev/mapper/d --model m --ops $((150 / slow)) \
 		--seed $n --block-size $size --max 128K --verify-end
 	run_ok "mixed blocks: close" dmchain close d
 done
@@ -139,7 +139,7 @@ rm -f ./*.img m m.*
 
 run_ok "instant: create" dmchain create c0.img --size 16M
 run_ok "instant: open" dmchain open d c0.img
-iomodel cut /dev/mapper/d --seconds $((4 * slow)) --threads 6 --seed 9 --max 64K >cut.out 2>&1 &
+iomodel cut /dev/mapper/d --seconds $((slow > 1 ? 8 : 4)) --threads 6 --seed 9 --max 64K >cut.out 2>&1 &
 cut=$!
 for n in 1 2 3; do
 	sleep 0.5

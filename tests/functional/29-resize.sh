@@ -1,0 +1,94 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# vm: kernels=6.1,6.12,debug long=debug mem=1024 smp=2 timeout=300 group=main
+#
+# Sizes: what a shrink cuts off stays away, also when the shrink was killed
+# half way and whoever grows the layer next, the target or the controller, has
+# to clear what it left. Ends of layers are where their headers say.
+
+. "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/chain.sh"
+
+cd "$TMP" || exit 1
+short=$((14 * 1048576 + 512))	# within a block, a group and a presence sector
+long=$((48 * 1048576))
+
+dmchain create made.img --size $long --max-size 64M >/dev/null
+dmchain open d made.img
+xfs_io -d -c "pwrite -q -b 1m -S 0x5a 12m 36m" /dev/mapper/d
+dmchain close d
+
+# digest FILE OFFSET LENGTH
+digest()
+{
+	dd if="$1" iflag=direct,skip_bytes,count_bytes skip="$2" count="$3" bs=1M status=none | md5sum
+}
+zeroes=$(head -c $((long - short)) /dev/zero | md5sum)
+below=$(head -c 2097664 /dev/zero | tr '\0' '\132' | md5sum)
+beyond=$(head -c $((long - short)) /dev/zero | tr '\0' '\132' | md5sum)
+
+# cut CALL NUMBER: shrink a fresh copy, killed at the n-th call of that name;
+# false if it was not
+cut()
+{
+	cp --sparse=always made.img l.img
+	strace -qq -o /dev/null -e "trace=$1" -e "inject=$1:signal=KILL:when=$2" \
+		dmchain resize l.img $short --shrink >/dev/null 2>&1
+	[ $? = 137 ]
+}
+
+# grown NAME: the disk has its old length again; what of it is there?
+grown()
+{
+	local size=$1 name=$2 end=$zeroes
+	is "$(digest /dev/mapper/d 12582912 2097664)" "$below" "$name: before the cut all is there"
+	[ "$size" = $short ] || end=$beyond
+	is "$(digest /dev/mapper/d $short $((long - short)))" "$end" "$name: behind it what that says"
+}
+
+for call in pwrite64 fdatasync fallocate ftruncate; do
+	for ((n = 1; n < 60; n++)); do
+		bash -c "$(declare -f cut); call=$call short=$short; cut $call $n" 2>/dev/null || break
+		cp --sparse=always l.img l2.img
+		run_ok "killed at $call $n: opens" dmchain open d l.img
+		size=$(blockdev --getsize64 /dev/mapper/d)
+		[ "$size" = $short ] || [ "$size" = $long ] || fail "killed at $call $n: size" "$size"
+		run_ok "grows while open" dmchain resize d $long
+		grown "$size" "killed at $call $n, grown while open"
+		run_ok "close" dmchain close d
+		run_ok "check finds nothing" dmchain check l.img
+		run_ok "open again" dmchain open d l.img
+		grown "$size" "opened again"
+		run_ok "close" dmchain close d
+		[ "$size" = $short ] || continue
+		# Nobody says --force: the mark in use was never on it
+		run_ok "killed at $call $n: grows while closed" dmchain resize l2.img $long
+		run_ok "check finds nothing" dmchain check l2.img
+		run_ok "open" dmchain open d l2.img
+		grown "$size" "killed at $call $n, grown while closed"
+		run_ok "close" dmchain close d
+	done
+	echo "# killed at $((n - 1)) calls of $call"
+done
+
+# Growing over a raw or chain parent shows nothing of it behind the old end
+rm -f l.img l2.img
+yes parent | head -c 32M >base.raw
+run_ok "create" dmchain create l.img --backing base.raw --backing-format raw --size 8M --max-size 64M
+run_ok "open" dmchain open d l.img
+run_ok "grow" dmchain resize d 16M
+is "$(digest /dev/mapper/d 8388608 8388608)" "$(head -c 8M /dev/zero | md5sum)" "what a layer grows by reads zeroes"
+is "$(digest /dev/mapper/d 0 8388608)" "$(head -c 8M base.raw | md5sum)" "what it saw before it sees still"
+run_ok "snapshot" dmchain snapshot d=l3.img
+run_ok "grow the new top" dmchain resize d 24M
+is "$(digest /dev/mapper/d 8388608 16777216)" "$(head -c 16M /dev/zero | md5sum)" "also below a longer top"
+run_ok "close" dmchain close d
+run_ok "check the lower one" dmchain check l.img
+run_ok "check the top" dmchain check l3.img
+
+# The copy of the header at the end moves with it, and what was one is data
+bytes=$(stat -c %s l3.img)
+is "$(dd if=l3.img bs=1M iflag=skip_bytes skip=$((bytes - 4096)) count=1 status=none | head -c 8)" \
+	"$(head -c 8 l3.img)" "the header's copy is at the end"
+
+done_testing
