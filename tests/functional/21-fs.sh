@@ -34,6 +34,11 @@ wrong()
 		done | md5sum -c --quiet 2>&1 | grep -v WARNING | head -n 3)
 }
 
+files_are()	# files_are COUNT: or more
+{
+	[ "$(find mnt -maxdepth 1 -type f ! -name new | wc -l)" -ge "$1" ]
+}
+
 fs_check()	# fs_check FS DEVICE
 {
 	case $1 in
@@ -57,7 +62,9 @@ for fs in ext4 xfs; do
 	writer mnt 2>writer.err &
 	writer=$!
 	for n in 1 2 3; do
-		sleep 1.5
+		# Each is to have some that the one before it had not
+		sleep 1
+		wait_for 60 files_are $((n * 3))
 		echo $n >mnt/before
 		sync mnt/before
 		run_ok "$fs: snapshot $n of a mounted disk" dmchain snapshot d=$fs-$n.img
