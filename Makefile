@@ -91,7 +91,8 @@ lib_cflags := $(shell pkg-config --cflags $(libs) 2>/dev/null)
 lib_libs := $(shell pkg-config --libs $(libs) 2>/dev/null)
 need_libs = $(if $(lib_libs),,$(error pkg-config does not know $(libs): see tests/lib/install-deps))
 
-user_src := $(wildcard userspace/*.c) $(wildcard kmod/dm-chain-format.c)
+user_src := $(wildcard userspace/*.c) \
+	$(wildcard kmod/dm-chain-format.c kmod/dm-chain-perm.c)
 user_obj := $(user_src:%.c=$(O)/user/%.o)
 asan_obj := $(user_src:%.c=$(O)/asan/%.o)
 # Nothing to link before there is a main program
