@@ -133,6 +133,7 @@ static const char * const run_together[][2] = {
 	{ "commit 2>1", "commit 4>3" },
 	{ "commit 4>3", "commit 6>5" },
 	{ "commit 2>1", "commit 6>3" },
+	{ "commit 2>1", "commit 6>5" },
 	{ "commit 3>2", "stream 6..5" },
 	{ "commit 2>1", "stream 5..4" },
 	{ "commit 4>3", "stream 2..1" },
@@ -181,6 +182,7 @@ static const char * const never_together[][2] = {
 	{ "commit 4>3", "stream 4..3" },
 	{ "commit 4>3", "stream 5..4" },
 	{ "commit 4>3", "stream 3..2" },
+	{ "commit 2>1", "stream 4..3" },
 	{ "commit 4>3", "stream 6..5" },	/* n5 is the edge of both */
 	{ "commit 6>5", "stream 6..5" },
 	{ "commit 6>5", "stream 5..4" },
@@ -199,6 +201,7 @@ static const char * const never_together[][2] = {
 	{ "mirror", "stream 6..5" },
 	{ "mirror", "copy-layer 5" },
 	{ "copy-layer 3", "stream 4..3" },
+	{ "copy-layer 4", "stream 5..4" },
 	{ "copy-layer 3", "stream 5..4" },	/* drops the overlay */
 	{ "copy-layer 3", "commit 4>3" },
 	{ "copy-layer 3", "commit 3>2" },
