@@ -240,36 +240,43 @@ static int holders_failed(dev_t disk, int err)
 	return call_failed(disk, "its holders cannot be asked for", err);
 }
 
+/* @nr: holders there are, which may be more than there is room for. */
+static int ask_holders(int ctl, dev_t disk, struct dm_chain_holder *h,
+		       unsigned int room, unsigned int *nr)
+{
+	struct dm_chain_holders q = {
+		.major = major(disk), .minor = minor(disk), .nr = room,
+		.holder_size = sizeof(*h), .holders = (uintptr_t)h,
+	};
+
+	memset(h, 0, room * sizeof(*h));
+	if (ioctl(ctl, DM_CHAIN_IOC_HOLDERS, &q))
+		return holders_failed(disk, errno);
+	*nr = q.nr;
+	return 0;
+}
+
 int control_holders(int ctl, dev_t disk, struct dm_chain_holder **holders,
 		    unsigned int *nr)
 {
 	struct dm_chain_holder *h = NULL, *more;
 	unsigned int i, room = 64;
+	int ret;
 
-	for (;;) {
-		struct dm_chain_holders q = {
-			.major = major(disk), .minor = minor(disk), .nr = room,
-			.holder_size = sizeof(*h),
-		};
-
+	for (;; room = *nr) {
 		more = realloc(h, room * sizeof(*h));
 		if (!more) {
 			free(h);
 			return msg_fail(EXIT_FAILED, "out of memory");
 		}
 		h = more;
-		memset(h, 0, room * sizeof(*h));
-		q.holders = (uintptr_t)h;
-		if (ioctl(ctl, DM_CHAIN_IOC_HOLDERS, &q)) {
-			int err = errno;
-
-			free(h);
-			return holders_failed(disk, err);
-		}
-		*nr = q.nr;
-		if (q.nr <= room)
+		ret = ask_holders(ctl, disk, h, room, nr);
+		if (ret || *nr <= room)
 			break;
-		room = q.nr;
+	}
+	if (ret) {
+		free(h);
+		return ret;
 	}
 	for (i = 0; i < *nr; i++)
 		h[i].disk[sizeof(h[i].disk) - 1] = '\0';
