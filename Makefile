@@ -29,7 +29,7 @@ help:	## this list
 	@echo
 	@sed -n 's/^#   /  /p' $(top)/Makefile
 
-.PHONY: help all demo check check-long bench vm install clean
+.PHONY: help all demo check check-long bench vm install docs clean
 
 # --- Kernel module: one build directory for each kernel. 6.1's kbuild writes
 # beside the sources, so these are copied there first.
@@ -183,6 +183,9 @@ install: all ## module for the running kernel, controller, rules, manual pages
 			$(DESTDIR)/lib/modules/$$(uname -r)/updates/dm-chain.ko && \
 		$(if $(DESTDIR),:,depmod -a); \
 	fi
+
+docs: asan ## renew what Documentation/ has of the sources: the permission matrix
+	$(quiet)O=$(O) tests/unit/perm-doc.sh --renew
 
 clean: ## remove O; the cache of kernels and images stays
 	rm -rf $(O)
