@@ -245,15 +245,15 @@ int chain_acquire(struct dm_chain_acquire *arg, struct file **file)
 	struct chain_inst *ci;
 	int r;
 
-	if (arg->flags & ~DM_CHAIN_ACQUIRE_TEST || arg->pad || arg->fd ||
-	    arg->id || arg->op == DM_CHAIN_OP_GUEST ||
-	    arg->op == DM_CHAIN_OP_EXPORT ||
-	    memchr_inv(&arg->conflict, 0, sizeof(arg->conflict)))
+	if (arg->flags & ~DM_CHAIN_ACQUIRE_TEST || arg->pad ||
+	    arg->op == DM_CHAIN_OP_GUEST || arg->op == DM_CHAIN_OP_EXPORT)
 		return -EINVAL;
 	r = chain_disk_pin(MKDEV(arg->major, arg->minor), &ci);
 	if (r)
 		return r;
 	arg->fd = -1;
+	arg->id = 0;
+	memset(&arg->conflict, 0, sizeof(arg->conflict));
 	r = acquire(ci, arg, file);
 	chain_disk_unpin(ci->disk);
 	if (arg->conflict.perm)

@@ -94,6 +94,19 @@ int control_holders(int ctl, dev_t disk, struct dm_chain_holder **holders,
 int control_acquire_test(int ctl, dev_t disk, uint32_t op, uint32_t top,
 			 uint32_t base, struct dm_chain_conflict *c);
 
+/* perm-check.c */
+
+/**
+ * perm_ask() - would an operation on the top of a disk be granted
+ * @name: of the disk
+ * @op: enum dm_chain_op
+ *
+ * Before anything is made ready: the kernel asks again when it is done.
+ *
+ * Return: 0, or a negative exit code; the line names who is in the way.
+ */
+int perm_ask(int ctl, dev_t disk, const char *name, uint32_t op);
+
 /* attach.c */
 
 /**

@@ -129,40 +129,55 @@ static void refused_json(const struct asked *a, const struct dm_chain_conflict *
 }
 
 /* What can be done about a holder; in static memory. */
-static const char *advice(const struct asked *a, const struct dm_chain_holder *h)
+static const char *advice(const char *object, bool disk,
+			  const struct dm_chain_holder *h)
 {
 	static char text[sizeof(h->disk) + 40];
 
 	if (h->id)
 		return "wait until that is done, or cancel it";
-	if (abouts[a->op].disk && !strcmp(h->disk, a->q->object))
+	if (disk && !strcmp(h->disk, object))
 		return "that is the disk itself: not while it is open";
 	snprintf(text, sizeof(text), "close %s first", h->disk);
 	return text;
 }
 
-static int refused(const struct asked *a, const struct dm_chain_conflict *c)
+static int refused_text(const char *object, const char *what, bool disk,
+			const struct dm_chain_conflict *c)
 {
 	const struct dm_chain_holder *h = &c->holder;
 	const char *perm = chain_perm_name(c->perm);
 	const char *op = chain_perm_op_name(h->op);
 	char *path = disk_layer_path(makedev(h->major, h->minor));
+	bool wanted = c->direction == DM_CHAIN_CONFLICT_WANTED;
 	int ret;
 
-	if (opt_json)
-		refused_json(a, c);
 	ret = msg_fail(EXIT_REFUSED,
 		       "%s: %s refused: %s is held by %s (%s, %s), which %s %s%s; %s",
-		       a->q->object, a->q->op, path ? path : "a layer", h->disk,
+		       object, what, path ? path : "a layer", h->disk,
 		       op ? op : "unknown", perm_role(h->row),
-		       c->direction == DM_CHAIN_CONFLICT_WANTED ?
-				"does not allow" : "requires",
+		       wanted ? "does not allow" : "requires",
 		       perm ? perm : "it",
-		       c->direction == DM_CHAIN_CONFLICT_WANTED ?
-				"" : " and could not go on",
-		       advice(a, h));
+		       wanted ? "" : " and could not go on",
+		       advice(object, disk, h));
 	free(path);
 	return ret;
+}
+
+static int refused(const struct asked *a, const struct dm_chain_conflict *c)
+{
+	if (opt_json)
+		refused_json(a, c);
+	return refused_text(a->q->object, a->q->op, abouts[a->op].disk, c);
+}
+
+int perm_ask(int ctl, dev_t disk, const char *name, uint32_t op)
+{
+	struct dm_chain_conflict c;
+	int ret = control_acquire_test(ctl, disk, op, 0, 0, &c);
+
+	return ret > 0 ? refused_text(name, chain_perm_op_name(op), true, &c) :
+			 ret;
 }
 
 /* --- Open disks --- */
