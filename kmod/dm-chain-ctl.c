@@ -116,6 +116,8 @@ static void fill_layer(const struct chain_att *att, struct dm_chain_layer *out)
 						   DM_CHAIN_ROLE_LAYER;
 	out->access = READ_ONCE(att->access[CHAIN_META]);
 	out->flags = READ_ONCE(l->failed) ? DM_CHAIN_LAYER_FAILED : 0;
+	if (!chain_att_rw(att) && att->dev->mode & BLK_OPEN_WRITE)
+		out->flags |= DM_CHAIN_LAYER_DEV_RW;
 	out->size = (u64)l->size << SECTOR_SHIFT;
 	out->data_bytes = out->size;
 	if (l->format == DM_CHAIN_FORMAT_CHAIN) {

@@ -412,19 +412,12 @@ static bool device_taken(const struct chain_layer *me, dev_t devt)
 	return false;
 }
 
-/*
- * A layer moves to another device only for a job of its one disk that may
- * write it, and back.
- */
+/* A layer moves to another device only for a job of its one disk. */
 static bool may_move(const struct chain_layer *l, const struct chain_disk *disk,
 		     const struct chain_att *att)
 {
-	if (!chain_find_use(l, disk) || !list_is_singular(&l->uses) ||
-	    l->place[1].devt)
-		return false;
-	if (att->row == DM_CHAIN_OPROLE_GUEST_THROUGH)
-		return chain_written_by_job(l, disk);
-	return att->row == DM_CHAIN_OPROLE_GUEST_LOWER && l->place[0].writable;
+	return chain_find_use(l, disk) && list_is_singular(&l->uses) &&
+	       !l->place[1].devt && att->row == DM_CHAIN_OPROLE_GUEST_THROUGH;
 }
 
 /* A raw layer has no name but its device: it is the lowest, before and after. */
@@ -472,7 +465,6 @@ static void enter_place(struct chain_layer *l, const struct chain_att *att)
 	if (!p) {
 		p = l->place[0].devt ? &l->place[1] : &l->place[0];
 		p->devt = att->bdev->bd_dev;
-		p->writable = att->row == DM_CHAIN_OPROLE_GUEST_THROUGH;
 	}
 	p->nr++;
 }
@@ -515,6 +507,11 @@ static struct chain_layer *locate(struct chain_disk *disk,
 	l = find_layer(fresh->format, &fresh->uuid, devt);
 	if (!l && fresh->format == DM_CHAIN_FORMAT_RAW)
 		l = raw_elsewhere(disk, att);
+	if (att->row == DM_CHAIN_OPROLE_GUEST_THROUGH &&
+	    (!l || !chain_written_by_job(l, disk))) {
+		*error = "A lower layer can be rw only while a job of the disk may write it";
+		return ERR_PTR(-EPERM);
+	}
 	if (l && !find_place(l, devt) && !may_move(l, disk, att)) {
 		*error = "Layer's UUID is in use on another device: a copy needs a new id";
 		return ERR_PTR(-EBUSY);
@@ -522,11 +519,6 @@ static struct chain_layer *locate(struct chain_disk *disk,
 	if (device_taken(l, devt)) {
 		*error = "Device is in use as a layer of another format or UUID";
 		return ERR_PTR(-EBUSY);
-	}
-	if (att->row == DM_CHAIN_OPROLE_GUEST_THROUGH &&
-	    (!l || !chain_written_by_job(l, disk))) {
-		*error = "A lower layer can be rw only while a job of the disk may write it";
-		return ERR_PTR(-EPERM);
 	}
 	return l;
 }

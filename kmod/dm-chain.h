@@ -60,12 +60,10 @@ struct chain_meta;
  * struct chain_place - a device that a layer is on
  * @devt: of the device; 0: none
  * @nr: attachments
- * @writable: it was attached there for a job
  */
 struct chain_place {
 	dev_t devt;
 	unsigned int nr;
-	bool writable;
 };
 
 /**

@@ -5,6 +5,7 @@
  */
 #include "perm.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -55,6 +56,15 @@ static int check(int argc, char **argv, struct perm_question *q)
 	return perm_check(q);
 }
 
+static int hold(int argc, char **argv, struct perm_question *q)
+{
+	if (argc < 4)
+		return misplaced("hold needs an operation, a NAME and a command");
+	q->op = argv[1];
+	q->object = argv[2];
+	return perm_hold(q, argv + 3);
+}
+
 int cmd_perm(int argc, char **argv)
 {
 	struct perm_question q = { 0 };
@@ -65,20 +75,25 @@ int cmd_perm(int argc, char **argv)
 		{ "top", &q.top, NULL },
 		{ "base", &q.base, NULL },
 		{ "into", &q.into, NULL },
+		{ "writable", NULL, &q.writable },
 		{ NULL, NULL, NULL },
 	};
 	bool matrix;
-	int ret = args_parse(&argc, &argv, opts, 0, 3);
+	int ret = args_parse(&argc, &argv, opts, 0, INT_MAX);
 
 	if (ret)
 		return ret;
 	matrix = argc && !strcmp(argv[0], "matrix");
 	if (rst && !matrix)
 		return misplaced("--rst is an option of matrix");
+	if (argc && !strcmp(argv[0], "hold"))
+		return hold(argc, argv, &q);
+	if (q.writable)
+		return misplaced("--writable is an option of hold");
 	if (argc && !strcmp(argv[0], "check"))
 		return check(argc, argv, &q);
 	if (has_layers(&q))
-		return misplaced("these are options of check");
+		return misplaced("these are options of check and hold");
 	if (argc > 1)
 		return misplaced("too many words");
 	if (!matrix)

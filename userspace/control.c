@@ -284,24 +284,42 @@ int control_holders(int ctl, dev_t disk, struct dm_chain_holder **holders,
 	return 0;
 }
 
-int control_acquire_test(int ctl, dev_t disk, uint32_t op, uint32_t top,
-			 uint32_t base, struct dm_chain_conflict *c)
+/* @fd: NULL: only ask */
+static int acquire(int ctl, dev_t disk, struct dm_chain_acquire *q, int *fd,
+		   struct dm_chain_conflict *c)
 {
-	struct dm_chain_acquire q = {
-		.major = major(disk), .minor = minor(disk), .op = op,
-		.flags = DM_CHAIN_ACQUIRE_TEST, .top = top, .base = base,
-		.fd = -1,
-	};
 	int err;
 
-	if (!ioctl(ctl, DM_CHAIN_IOC_ACQUIRE, &q))
+	q->major = major(disk);
+	q->minor = minor(disk);
+	q->flags = fd ? 0 : DM_CHAIN_ACQUIRE_TEST;
+	if (!ioctl(ctl, DM_CHAIN_IOC_ACQUIRE, q)) {
+		if (fd)
+			*fd = q->fd;
 		return 0;
+	}
 	err = errno;
 	if (err == ENOTTY || err == EINVAL)
 		return module_too_old("whether that would be allowed");
-	if (err != EBUSY || !q.conflict.perm)
+	if (err != EBUSY || !q->conflict.perm)
 		return call_failed(disk, "cannot be asked", err);
-	*c = q.conflict;
+	*c = q->conflict;
 	c->holder.disk[sizeof(c->holder.disk) - 1] = '\0';
 	return 1;
+}
+
+int control_acquire_test(int ctl, dev_t disk, uint32_t op, uint32_t top,
+			 uint32_t base, struct dm_chain_conflict *c)
+{
+	struct dm_chain_acquire q = { .op = op, .top = top, .base = base };
+
+	return acquire(ctl, disk, &q, NULL, c);
+}
+
+int control_acquire(int ctl, dev_t disk, uint32_t op, uint32_t top,
+		    uint32_t base, int *fd, struct dm_chain_conflict *c)
+{
+	struct dm_chain_acquire q = { .op = op, .top = top, .base = base };
+
+	return acquire(ctl, disk, &q, fd, c);
 }

@@ -79,10 +79,12 @@ static const struct command commands[] = {
 	  "finish or undo what a killed command or a crash left",
 	  "" },
 	{ "perm", cmd_perm,
-	  "[NAME] | matrix [--rst] | check OPERATION NAME|PATH [--top LAYER] [--base LAYER] [--into LAYER] [--format chain|raw]",
+	  "[NAME] | matrix [--rst] | check OPERATION NAME|PATH | hold OPERATION NAME [--writable] -- COMMAND... [--top LAYER] [--base LAYER] [--into LAYER] [--format chain|raw]",
 	  "who holds which layer; would an operation be allowed",
 	  "  matrix         what each operation holds, and what it allows to others\n"
 	  "  check          ask only; exit code 3: refused, the holder is named\n"
+	  "  hold           hold what it needs while COMMAND runs; its exit code is passed on\n"
+	  "  --writable     ... and let the kernel open for writing what it may write\n"
 	  "  --rst          as a table of reStructuredText\n"
 	  "  --top LAYER    commit: top of the range; copy-layer: the layer (default: 0)\n"
 	  "  --base LAYER   commit: where the data goes (default: the layer below top);\n"

@@ -94,6 +94,13 @@ int control_holders(int ctl, dev_t disk, struct dm_chain_holder **holders,
 int control_acquire_test(int ctl, dev_t disk, uint32_t op, uint32_t top,
 			 uint32_t base, struct dm_chain_conflict *c);
 
+/**
+ * control_acquire() - the same, and hold it
+ * @fd: set to the token's descriptor
+ */
+int control_acquire(int ctl, dev_t disk, uint32_t op, uint32_t top,
+		    uint32_t base, int *fd, struct dm_chain_conflict *c);
+
 /* perm-check.c */
 
 /**
@@ -106,6 +113,29 @@ int control_acquire_test(int ctl, dev_t disk, uint32_t op, uint32_t top,
  * Return: 0, or a negative exit code; the line names who is in the way.
  */
 int perm_ask(int ctl, dev_t disk, const char *name, uint32_t op);
+
+/**
+ * perm_ask_images() - would all layers of a closed chain be granted to a disk
+ * @name: that it is to have
+ * @op: DM_CHAIN_OP_GUEST or _EXPORT
+ * @w: the chain
+ */
+int perm_ask_images(int ctl, const char *name, uint32_t op,
+		    const struct walk *w);
+
+/* upgrade.c */
+
+/**
+ * disk_upgrade() - lower layers become rw for an operation that holds them
+ * @name: of the disk, whose lock the caller has
+ * @rows: DM_CHAIN_OPROLE_* of each layer, top first
+ * @nr: layers
+ *
+ * Return: 0, or a negative exit code, and nothing is changed.
+ */
+int disk_upgrade(const char *name, const uint32_t *rows, unsigned int nr);
+/** disk_downgrade() - all lower layers are open read-only again */
+int disk_downgrade(const char *name);
 
 /* attach.c */
 

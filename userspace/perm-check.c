@@ -35,15 +35,6 @@ static const struct about {
 	[DM_CHAIN_OP_COMPARE] = { .path = true },
 };
 
-/* A question on its way to its answer: paths and rows of the layers, top first. */
-struct asked {
-	const struct perm_question *q;
-	uint32_t op;
-	unsigned int nr;
-	uint32_t *rows;
-	char **paths;
-};
-
 static int asked_room(struct asked *a, unsigned int nr)
 {
 	a->nr = nr;
@@ -54,7 +45,7 @@ static int asked_room(struct asked *a, unsigned int nr)
 	return 0;
 }
 
-static void asked_free(struct asked *a)
+void asked_free(struct asked *a)
 {
 	unsigned int i;
 
@@ -180,6 +171,45 @@ int perm_ask(int ctl, dev_t disk, const char *name, uint32_t op)
 			 ret;
 }
 
+/* --- Questions --- */
+
+static int bad_option(const struct perm_question *q, const char *option)
+{
+	return msg_fail(EXIT_USAGE, "perm: %s has no %s; see dmchain perm --help",
+			q->op, option);
+}
+
+static int check_options(const struct perm_question *q, uint32_t op)
+{
+	bool stream = op == DM_CHAIN_OP_STREAM, commit = op == DM_CHAIN_OP_COMMIT;
+
+	if (q->into && !stream)
+		return bad_option(q, "--into");
+	if (q->top && !commit && op != DM_CHAIN_OP_COPY_LAYER)
+		return bad_option(q, "--top");
+	if (q->base && !stream && !commit && op != DM_CHAIN_OP_ACTIVE_COMMIT)
+		return bad_option(q, "--base");
+	if (q->format && !abouts[op].path)
+		return bad_option(q, "--format");
+	return 0;
+}
+
+int asked_check(const struct asked *a)
+{
+	const struct perm_question *q = a->q;
+
+	if (!a->op)
+		return msg_fail(EXIT_USAGE,
+				"%s: no such operation; dmchain perm matrix lists them",
+				q->op);
+	return check_options(q, a->op);
+}
+
+bool asked_about_disk(const struct asked *a)
+{
+	return abouts[a->op].disk;
+}
+
 /* --- Open disks --- */
 
 static int bad_range(const struct asked *a, unsigned int top, unsigned int base)
@@ -223,30 +253,41 @@ static int plan_disk(struct asked *a, const struct dm_chain_layer *l,
 	return 0;
 }
 
-static int check_disk(struct asked *a)
+static bool has_range(const struct asked *a)
+{
+	return a->op == DM_CHAIN_OP_COMMIT || a->op == DM_CHAIN_OP_STREAM ||
+	       a->op == DM_CHAIN_OP_ACTIVE_COMMIT;
+}
+
+int asked_of_disk(struct asked *a, int *fd)
 {
 	struct dm_chain_conflict c = { 0 };
 	struct dm_chain_layer *layers;
 	unsigned int nr, top, base;
-	bool suspended, ranged;
+	bool suspended;
 	dev_t dev;
 	int ret, ctl = disk_layers(a->q->object, &dev, &suspended, &layers, &nr);
 
 	if (ctl < 0)
 		return ctl;
-	ranged = a->op == DM_CHAIN_OP_COMMIT || a->op == DM_CHAIN_OP_STREAM ||
-		 a->op == DM_CHAIN_OP_ACTIVE_COMMIT;
 	ret = plan_disk(a, layers, nr, &top, &base);
+	if (!has_range(a))
+		base = 0;
 	if (!ret)
-		ret = control_acquire_test(ctl, dev, a->op, top,
-					   ranged ? base : 0, &c);
-	if (!ret)
-		ret = allowed(a);
-	else if (ret > 0)
+		ret = fd ? control_acquire(ctl, dev, a->op, top, base, fd, &c) :
+			   control_acquire_test(ctl, dev, a->op, top, base, &c);
+	if (ret > 0)
 		ret = refused(a, &c);
 	free(layers);
 	close(ctl);
 	return ret;
+}
+
+static int check_disk(struct asked *a)
+{
+	int ret = asked_of_disk(a, NULL);
+
+	return ret ? ret : allowed(a);
 }
 
 /* --- Images --- */
@@ -315,11 +356,24 @@ static bool find_conflict(const struct asked *a, const struct walk *w,
 	return false;
 }
 
-static int ask_holders(const struct asked *a, const struct walk *w)
+/* Return: 1 with @c, 0, or a negative exit code. */
+static int ask_holders(const struct asked *a, const struct walk *w, int ctl,
+		       struct dm_chain_conflict *c)
 {
-	struct dm_chain_conflict c = { 0 };
 	struct dm_chain_holder *h;
 	unsigned int nr;
+	int ret = control_holders(ctl, 0, &h, &nr);
+
+	if (ret)
+		return ret;
+	ret = find_conflict(a, w, h, nr, c);
+	free(h);
+	return ret;
+}
+
+static int answer_images(const struct asked *a, const struct walk *w)
+{
+	struct dm_chain_conflict c = { 0 };
 	int ctl, ret;
 
 	/* Then nothing is open. */
@@ -328,12 +382,28 @@ static int ask_holders(const struct asked *a, const struct walk *w)
 	ctl = control_open();
 	if (ctl < 0)
 		return ctl;
-	ret = control_holders(ctl, 0, &h, &nr);
+	ret = ask_holders(a, w, ctl, &c);
 	close(ctl);
-	if (ret)
+	if (ret < 0)
 		return ret;
-	ret = find_conflict(a, w, h, nr, &c) ? refused(a, &c) : allowed(a);
-	free(h);
+	return ret ? refused(a, &c) : allowed(a);
+}
+
+int perm_ask_images(int ctl, const char *name, uint32_t op,
+		    const struct walk *w)
+{
+	struct asked a = { .op = op, .nr = w->nr };
+	struct dm_chain_conflict c = { 0 };
+	int ret = 0;
+
+	a.rows = calloc(w->nr + 1, sizeof(*a.rows));
+	if (!a.rows || chain_perm_plan(op, 0, 0, a.nr, a.rows))
+		ret = msg_fail(EXIT_FAILED, "%s: out of memory", name);
+	if (!ret)
+		ret = ask_holders(&a, w, ctl, &c);
+	if (ret > 0)
+		ret = refused_text(name, "open", false, &c);
+	free(a.rows);
 	return ret;
 }
 
@@ -377,32 +447,9 @@ static int check_path(struct asked *a)
 	if (!ret)
 		ret = plan_images(a, &w);
 	if (!ret)
-		ret = ask_holders(a, &w);
+		ret = answer_images(a, &w);
 	walk_close(&w);
 	return ret;
-}
-
-/* --- Questions --- */
-
-static int bad_option(const struct perm_question *q, const char *option)
-{
-	return msg_fail(EXIT_USAGE, "perm: %s has no %s; see dmchain perm --help",
-			q->op, option);
-}
-
-static int check_options(const struct perm_question *q, uint32_t op)
-{
-	bool stream = op == DM_CHAIN_OP_STREAM, commit = op == DM_CHAIN_OP_COMMIT;
-
-	if (q->into && !stream)
-		return bad_option(q, "--into");
-	if (q->top && !commit && op != DM_CHAIN_OP_COPY_LAYER)
-		return bad_option(q, "--top");
-	if (q->base && !stream && !commit && op != DM_CHAIN_OP_ACTIVE_COMMIT)
-		return bad_option(q, "--base");
-	if (q->format && !abouts[op].path)
-		return bad_option(q, "--format");
-	return 0;
 }
 
 int perm_check(const struct perm_question *q)
@@ -412,11 +459,7 @@ int perm_check(const struct perm_question *q)
 	bool path = arg_is_path(q->object);
 	int ret;
 
-	if (!a.op)
-		return msg_fail(EXIT_USAGE,
-				"%s: no such operation; dmchain perm matrix lists them",
-				q->op);
-	ret = check_options(q, a.op);
+	ret = asked_check(&a);
 	if (ret)
 		return ret;
 	if (path ? !about->path : !about->disk)

@@ -31,6 +31,7 @@ const char *perm_role(uint32_t row);
  * @top: LAYER, or NULL: commit, top of the range; else what it is about
  * @base: LAYER, or NULL
  * @into: LAYER, or NULL: stream
+ * @writable: hold: make the lower layers writable that it may write
  */
 struct perm_question {
 	const char *op;
@@ -39,9 +40,47 @@ struct perm_question {
 	const char *top;
 	const char *base;
 	const char *into;
+	bool writable;
 };
+
+/**
+ * struct asked - a question on its way to its answer
+ * @q: the question
+ * @op: enum dm_chain_op
+ * @nr: layers
+ * @rows: enum dm_chain_oprole of each, top first
+ * @paths: of each, or NULL
+ */
+struct asked {
+	const struct perm_question *q;
+	uint32_t op;
+	unsigned int nr;
+	uint32_t *rows;
+	char **paths;
+};
+
+/** asked_check() - is there such an operation, has it these options */
+int asked_check(const struct asked *a);
+/** asked_about_disk() - is it about an open disk */
+bool asked_about_disk(const struct asked *a);
+/**
+ * asked_of_disk() - ask the kernel; @a is filled in
+ * @fd: set to a token's descriptor; NULL: only ask
+ */
+int asked_of_disk(struct asked *a, int *fd);
+void asked_free(struct asked *a);
 
 /** perm_check() - answer it: 0, -EXIT_REFUSED with the line, or another error */
 int perm_check(const struct perm_question *q);
+
+/* perm-hold.c */
+
+/**
+ * perm_hold() - hold what an operation needs while a command runs
+ * @command: its words, NULL at the end
+ *
+ * Return: the command's exit code, negated, or a negative exit code.
+ */
+int perm_hold(const struct perm_question *q, char **command);
 
 #endif
