@@ -29,7 +29,7 @@ help:	## this list
 	@echo
 	@sed -n 's/^#   /  /p' $(top)/Makefile
 
-.PHONY: help all demo check check-long bench vm install clean
+.PHONY: help all demo check check-long bench vm install docs clean
 
 # --- Kernel module: one build directory for each kernel. 6.1's kbuild writes
 # beside the sources, so these are copied there first.
@@ -91,7 +91,8 @@ lib_cflags := $(shell pkg-config --cflags $(libs) 2>/dev/null)
 lib_libs := $(shell pkg-config --libs $(libs) 2>/dev/null)
 need_libs = $(if $(lib_libs),,$(error pkg-config does not know $(libs): see tests/lib/install-deps))
 
-user_src := $(wildcard userspace/*.c) $(wildcard kmod/dm-chain-format.c)
+user_src := $(wildcard userspace/*.c) \
+	$(wildcard kmod/dm-chain-format.c kmod/dm-chain-perm.c)
 user_obj := $(user_src:%.c=$(O)/user/%.o)
 asan_obj := $(user_src:%.c=$(O)/asan/%.o)
 # Nothing to link before there is a main program
@@ -182,6 +183,9 @@ install: all ## module for the running kernel, controller, rules, manual pages
 			$(DESTDIR)/lib/modules/$$(uname -r)/updates/dm-chain.ko && \
 		$(if $(DESTDIR),:,depmod -a); \
 	fi
+
+docs: asan ## renew what Documentation/ has of the sources: the permission matrix
+	$(quiet)O=$(O) tests/unit/perm-doc.sh --renew
 
 clean: ## remove O; the cache of kernels and images stays
 	rm -rf $(O)

@@ -152,8 +152,9 @@ static int check_layers(struct words *w, const struct chain_args *args)
 	unsigned int i;
 
 	for (i = args->nr_next + 1; i < args->nr; i++)
-		if (l[i].word != CHAIN_WORD_RO)
-			return broken(w, "Only the top layer may be rw");
+		if (l[i].word != CHAIN_WORD_RO &&
+		    l[args->nr_next].word == CHAIN_WORD_RO)
+			return broken(w, "A lower layer may be rw only if the top is");
 	for (i = 0; i + 1 < args->nr; i++)
 		if (l[i].format == DM_CHAIN_FORMAT_RAW)
 			return broken(w, "Only the lowest layer may be raw");

@@ -6,6 +6,7 @@
  * Locking: queries pin the disk, so that no table of it is torn down and no
  * switch changes it meanwhile; they hold no other lock while they scan maps.
  */
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
@@ -23,6 +24,28 @@ struct ctl {
 	bool expedited;
 };
 
+union arg {
+	struct dm_chain_version version;
+	struct dm_chain_switch sw;
+	struct dm_chain_resize resize;
+	struct dm_chain_layers layers;
+	struct dm_chain_map map;
+	struct dm_chain_expedite expedite;
+	struct dm_chain_holders holders;
+	struct dm_chain_acquire acquire;
+};
+
+/*
+ * A call under way. @file: a descriptor to be installed once the caller has
+ * been told its number. @usize: what the caller has room for.
+ */
+struct call {
+	struct ctl *ctl;
+	union arg arg;
+	struct file *file;
+	size_t usize;
+};
+
 void chain_host_id(struct chain_id *host)
 {
 	mutex_lock(&chain_registry_mutex);
@@ -32,9 +55,9 @@ void chain_host_id(struct chain_id *host)
 
 /* --- Calls --- */
 
-static int do_version(struct ctl *ctl, void *data)
+static int do_version(struct call *call)
 {
-	struct dm_chain_version *v = data;
+	struct dm_chain_version *v = &call->arg.version;
 	struct chain_id host;
 	int r = 0;
 
@@ -55,14 +78,14 @@ static int do_version(struct ctl *ctl, void *data)
 	return r;
 }
 
-static int do_switch(struct ctl *ctl, void *data)
+static int do_switch(struct call *call)
 {
-	return chain_switch(data);
+	return chain_switch(&call->arg.sw);
 }
 
-static int do_resize(struct ctl *ctl, void *data)
+static int do_resize(struct call *call)
 {
-	return chain_resize(data);
+	return chain_resize(&call->arg.resize);
 }
 
 static void fill_chain(const struct chain_layer *l, struct dm_chain_layer *out)
@@ -91,8 +114,10 @@ static void fill_layer(const struct chain_att *att, struct dm_chain_layer *out)
 	out->format = l->format;
 	out->role = att->word == CHAIN_WORD_NEXT ? DM_CHAIN_ROLE_NEXT :
 						   DM_CHAIN_ROLE_LAYER;
-	out->access = READ_ONCE(att->access);
+	out->access = READ_ONCE(att->access[CHAIN_META]);
 	out->flags = READ_ONCE(l->failed) ? DM_CHAIN_LAYER_FAILED : 0;
+	if (!chain_att_rw(att) && att->dev->mode & BLK_OPEN_WRITE)
+		out->flags |= DM_CHAIN_LAYER_DEV_RW;
 	out->size = (u64)l->size << SECTOR_SHIFT;
 	out->data_bytes = out->size;
 	if (l->format == DM_CHAIN_FORMAT_CHAIN) {
@@ -121,9 +146,9 @@ static int copy_layer(const struct dm_chain_layers *arg, u32 i,
 	return 0;
 }
 
-static int do_layers(struct ctl *ctl, void *data)
+static int do_layers(struct call *call)
 {
-	struct dm_chain_layers *arg = data;
+	struct dm_chain_layers *arg = &call->arg.layers;
 	struct chain_inst *ci;
 	u32 i, nr;
 	int r;
@@ -223,9 +248,9 @@ static int map_fill(struct chain_inst *ci, u64 *start, struct map_out *out)
 	return map_emit(out);
 }
 
-static int do_map(struct ctl *ctl, void *data)
+static int do_map(struct call *call)
 {
-	struct dm_chain_map *arg = data;
+	struct dm_chain_map *arg = &call->arg.map;
 	struct map_out out = { .to = u64_to_user_ptr(arg->extents),
 			       .room = arg->nr };
 	struct chain_inst *ci;
@@ -254,9 +279,10 @@ static void set_expedited(struct ctl *ctl, bool on)
 	ctl->expedited = on;
 }
 
-static int do_expedite(struct ctl *ctl, void *data)
+static int do_expedite(struct call *call)
 {
-	struct dm_chain_expedite *arg = data;
+	struct dm_chain_expedite *arg = &call->arg.expedite;
+	struct ctl *ctl = call->ctl;
 
 	if (arg->flags || arg->on > 1)
 		return -EINVAL;
@@ -266,19 +292,87 @@ static int do_expedite(struct ctl *ctl, void *data)
 	return 0;
 }
 
+/* --- Who holds what --- */
+
+/* Layers of a disk, top first, then what is prepared; or all there are. */
+static int fill_holders(const struct dm_chain_holders *arg,
+			struct dm_chain_holder *out, u32 room, u32 *nr)
+{
+	struct chain_disk *d;
+	struct chain_inst *ci;
+	unsigned int i, n = 0;
+
+	lockdep_assert_held(&chain_registry_mutex);
+	if (!arg->major && !arg->minor) {
+		*nr = chain_layers_fill(out, room);
+		return 0;
+	}
+	d = chain_disk_find(MKDEV(arg->major, arg->minor));
+	if (!d || !d->live)
+		return -ENODEV;
+	ci = d->live;
+	for (i = 0; i < ci->nr + (ci->next ? 1 : 0); i++)
+		n += chain_holders_fill(i < ci->nr ? ci->order[i]->layer :
+						     ci->next->layer,
+					out + min(n, room), room - min(n, room));
+	*nr = n;
+	return 0;
+}
+
+static int copy_holders(const struct dm_chain_holders *arg,
+			struct dm_chain_holder *list, u32 nr)
+{
+	u8 __user *to = u64_to_user_ptr(arg->holders);
+	size_t size = min_t(size_t, sizeof(*list), arg->holder_size);
+	u32 i;
+
+	for (i = 0; i < nr; i++, to += arg->holder_size) {
+		chain_holder_name(&list[i]);
+		if (copy_to_user(to, &list[i], size) ||
+		    clear_user(to + size, arg->holder_size - size))
+			return -EFAULT;
+	}
+	return 0;
+}
+
+/* Enough for a thousand layers with a handful of holders each. */
+#define MAX_HOLDERS	8192U
+
+static int do_holders(struct call *call)
+{
+	struct dm_chain_holders *arg = &call->arg.holders;
+	u32 room = min(arg->nr, MAX_HOLDERS), nr = 0;
+	struct dm_chain_holder *list;
+	int r;
+
+	if (arg->flags || arg->pad || arg->holder_size < 64 ||
+	    arg->holder_size > PAGE_SIZE)
+		return -EINVAL;
+	list = kvcalloc(max(room, 1U), sizeof(*list), GFP_KERNEL);
+	if (!list)
+		return -ENOMEM;
+	mutex_lock(&chain_registry_mutex);
+	r = fill_holders(arg, list, room, &nr);
+	mutex_unlock(&chain_registry_mutex);
+	if (!r)
+		r = copy_holders(arg, list, min(nr, room));
+	kvfree(list);
+	arg->nr = nr;
+	return r;
+}
+
+static int do_acquire(struct call *call)
+{
+	/* A descriptor that the caller isn't told of could never be closed. */
+	if (call->usize < offsetof(struct dm_chain_acquire, conflict))
+		return -EINVAL;
+	return chain_acquire(&call->arg.acquire, &call->file);
+}
+
 /* --- The device --- */
 
-union arg {
-	struct dm_chain_version version;
-	struct dm_chain_switch sw;
-	struct dm_chain_resize resize;
-	struct dm_chain_layers layers;
-	struct dm_chain_map map;
-	struct dm_chain_expedite expedite;
-};
-
-static const struct call {
-	int (*fn)(struct ctl *ctl, void *data);
+static const struct {
+	int (*fn)(struct call *call);
 	size_t size;
 } calls[] = {
 	[_IOC_NR(DM_CHAIN_IOC_VERSION)] = { do_version, sizeof(struct dm_chain_version) },
@@ -287,27 +381,45 @@ static const struct call {
 	[_IOC_NR(DM_CHAIN_IOC_LAYERS)] = { do_layers, sizeof(struct dm_chain_layers) },
 	[_IOC_NR(DM_CHAIN_IOC_MAP)] = { do_map, sizeof(struct dm_chain_map) },
 	[_IOC_NR(DM_CHAIN_IOC_EXPEDITE)] = { do_expedite, sizeof(struct dm_chain_expedite) },
+	[_IOC_NR(DM_CHAIN_IOC_HOLDERS)] = { do_holders, sizeof(struct dm_chain_holders) },
+	[_IOC_NR(DM_CHAIN_IOC_ACQUIRE)] = { do_acquire, sizeof(struct dm_chain_acquire) },
 };
+
+/* The caller knows what it has, or has nothing. */
+static int finish_call(struct call *call, void __user *p, size_t size, int r)
+{
+	int fd = call->file ? call->arg.acquire.fd : -1;
+
+	if (copy_to_user(p, &call->arg, size)) {
+		if (call->file) {
+			put_unused_fd(fd);
+			fput(call->file);
+		}
+		return -EFAULT;
+	}
+	if (call->file)
+		fd_install(fd, call->file);
+	return r;
+}
 
 static long ctl_ioctl(struct file *file, unsigned int cmd, unsigned long uarg)
 {
 	void __user *p = (void __user *)uarg;
 	unsigned int nr = _IOC_NR(cmd);
 	size_t usize = _IOC_SIZE(cmd);
-	union arg arg;
-	int r, copy;
+	struct call call = { .ctl = file->private_data, .usize = usize };
+	int r;
 
 	if (!capable(CAP_SYS_ADMIN))
 		return -EPERM;
 	if (_IOC_TYPE(cmd) != DM_CHAIN_IOC_TYPE || nr >= ARRAY_SIZE(calls) ||
 	    _IOC_DIR(cmd) != (_IOC_READ | _IOC_WRITE))
 		return -ENOTTY;
-	r = copy_struct_from_user(&arg, calls[nr].size, p, usize);
+	r = copy_struct_from_user(&call.arg, calls[nr].size, p, usize);
 	if (r)
 		return r;
-	r = calls[nr].fn(file->private_data, &arg);
-	copy = copy_to_user(p, &arg, min(usize, calls[nr].size));
-	return copy ? -EFAULT : r;
+	r = calls[nr].fn(&call);
+	return finish_call(&call, p, min(usize, calls[nr].size), r);
 }
 
 static int ctl_open(struct inode *inode, struct file *file)

@@ -51,15 +51,47 @@ static void disk_free(struct chain_disk *d)
 	kfree(d);
 }
 
+/* No job may write them any more: lower layers are read-only again. */
+static void take_back(struct chain_inst *ci)
+{
+	unsigned int i;
+
+	for (i = 0; i < ci->nr_atts; i++) {
+		struct chain_att *att = &ci->atts[i];
+		bool back;
+
+		mutex_lock(&chain_registry_mutex);
+		back = att->row == DM_CHAIN_OPROLE_GUEST_THROUGH &&
+		       !chain_written_by_job(att->layer, ci->disk);
+		mutex_unlock(&chain_registry_mutex);
+		if (back)
+			chain_layer_take_back(ci->disk, att);
+	}
+}
+
+/* A table that is not live yet is looked at when it becomes so. */
+static void take_back_work(struct work_struct *work)
+{
+	struct chain_disk *d = container_of(work, struct chain_disk, back_work);
+	struct chain_inst *ci;
+
+	if (chain_disk_pin(d->devt, &ci))
+		return;
+	take_back(ci);
+	chain_disk_unpin(d);
+}
+
 static void disk_init(struct chain_disk *d, struct mapped_device *md)
 {
 	INIT_LIST_HEAD(&d->list);
 	INIT_LIST_HEAD(&d->insts);
+	INIT_LIST_HEAD(&d->holders);
 	INIT_LIST_HEAD(&d->parked);
 	spin_lock_init(&d->lock);
 	init_rwsem(&d->pin);
 	init_rwsem(&d->shape);
 	INIT_WORK(&d->merge_work, chain_merge_work);
+	INIT_WORK(&d->back_work, take_back_work);
 	atomic64_set(&d->want, 0);
 	d->stop = true;
 	d->md = md;
@@ -133,13 +165,6 @@ bool chain_any_disk(void)
 	return !list_empty(&disks);
 }
 
-void chain_disk_live(struct chain_inst *ci)
-{
-	mutex_lock(&chain_registry_mutex);
-	ci->disk->live = ci;
-	mutex_unlock(&chain_registry_mutex);
-}
-
 /* Wait for those who look at the disk. */
 static void drain_pins(struct chain_disk *d)
 {
@@ -156,6 +181,9 @@ void chain_disk_dying(struct chain_inst *ci)
 	mutex_lock(&chain_registry_mutex);
 	if (d->live == ci)
 		d->live = NULL;
+	/* Before it lets its layers go. */
+	if (list_is_singular(&d->insts))
+		chain_holders_gone(d);
 	mutex_unlock(&chain_registry_mutex);
 	drain_pins(d);
 }

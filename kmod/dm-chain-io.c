@@ -17,7 +17,7 @@ bool __chain_refuse(const struct chain_att *att, enum chain_who who)
 {
 	atomic64_inc(&chain_violations);
 	WARN_ONCE(1, "device-mapper: chain: I/O by %d without a permission (access %u)\n",
-		  who, att->access);
+		  who, att->access[who]);
 	return false;
 }
 
@@ -68,3 +68,7 @@ int chain_flush_dev(struct chain_att *att)
 	bio_uninit(&bio);
 	return r;
 }
+
+CHAIN_EXPORT_FOR_KUNIT(__chain_refuse);
+CHAIN_EXPORT_FOR_KUNIT(chain_violations);
+CHAIN_EXPORT_FOR_KUNIT(chain_rw);

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Layers: the host-wide registry, their headers, and who uses them.
+ * Layers: the host-wide registry, and their headers.
  *
  * Owns: chain_layer objects. One for each UUID (raw: device number), found by
  * whoever's table names the device, freed when its last use goes.
+ *
+ * A layer is on one device. For a job that writes a lower layer it is attached
+ * through a second one, as a loop device that was made read-only stays so: its
+ * headers must be the same, and what is written through the new device must be
+ * read through the old one, or it is a copy.
  *
  * Locking: registry_mutex for the list and the uses; never held over I/O, so
  * that a suspended disk below one chain can't stop another. The one who
@@ -45,7 +50,8 @@ void chain_layer_fail(struct chain_layer *l, const char *what, int err)
 	if (xchg(&l->failed, true))
 		return;
 	DMERR("layer %pUb on %u:%u: %s failed (%d); no more writes until it is opened again",
-	      l->uuid.b, MAJOR(l->devt), MINOR(l->devt), what, err);
+	      l->uuid.b, MAJOR(l->place[0].devt), MINOR(l->place[0].devt), what,
+	      err);
 }
 
 /* --- Headers --- */
@@ -368,6 +374,16 @@ static int load_raw(struct chain_att *att, char **error)
 
 /* --- Registry --- */
 
+static struct chain_place *find_place(struct chain_layer *l, dev_t devt)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(l->place); i++)
+		if (l->place[i].devt == devt)
+			return &l->place[i];
+	return NULL;
+}
+
 static struct chain_layer *find_layer(u32 format, const struct chain_id *uuid,
 				      dev_t devt)
 {
@@ -378,7 +394,7 @@ static struct chain_layer *find_layer(u32 format, const struct chain_id *uuid,
 		if (l->format != format)
 			continue;
 		if (format == DM_CHAIN_FORMAT_CHAIN ?
-		    chain_id_equal(&l->uuid, uuid) : l->devt == devt)
+		    chain_id_equal(&l->uuid, uuid) : !!find_place(l, devt))
 			return l;
 	}
 	return NULL;
@@ -391,13 +407,33 @@ static bool device_taken(const struct chain_layer *me, dev_t devt)
 
 	lockdep_assert_held(&chain_registry_mutex);
 	list_for_each_entry(l, &layers, list)
-		if (l != me && l->devt == devt)
+		if (l != me && find_place(l, devt))
 			return true;
 	return false;
 }
 
-static struct chain_layer *alloc_layer(u32 format, const struct chain_id *uuid,
-				       dev_t devt)
+/* A layer moves to another device only for a job of its one disk. */
+static bool may_move(const struct chain_layer *l, const struct chain_disk *disk,
+		     const struct chain_att *att)
+{
+	return chain_find_use(l, disk) && list_is_singular(&l->uses) &&
+	       !l->place[1].devt && att->row == DM_CHAIN_OPROLE_GUEST_THROUGH;
+}
+
+/* A raw layer has no name but its device: it is the lowest, before and after. */
+static struct chain_layer *raw_elsewhere(const struct chain_disk *disk,
+					 const struct chain_att *att)
+{
+	struct chain_layer *l;
+
+	if (!disk->live)
+		return NULL;
+	l = disk->live->order[disk->live->nr - 1]->layer;
+	return l->format == DM_CHAIN_FORMAT_RAW && may_move(l, disk, att) ?
+	       l : NULL;
+}
+
+static struct chain_layer *alloc_layer(u32 format, const struct chain_id *uuid)
 {
 	struct chain_layer *l = kzalloc(sizeof(*l), GFP_KERNEL);
 
@@ -405,10 +441,10 @@ static struct chain_layer *alloc_layer(u32 format, const struct chain_id *uuid,
 		return NULL;
 	INIT_LIST_HEAD(&l->list);
 	INIT_LIST_HEAD(&l->uses);
+	INIT_LIST_HEAD(&l->grants);
 	init_completion(&l->loaded);
 	mutex_init(&l->rw_mutex);
 	l->format = format;
-	l->devt = devt;
 	if (uuid)
 		l->uuid = *uuid;
 	return l;
@@ -422,83 +458,37 @@ static void free_layer(struct chain_layer *l)
 	kfree(l);
 }
 
-static struct chain_use *find_use(struct chain_layer *l,
-				  const struct chain_disk *disk)
+static void enter_place(struct chain_layer *l, const struct chain_att *att)
 {
-	struct chain_use *u;
+	struct chain_place *p = find_place(l, att->bdev->bd_dev);
 
-	lockdep_assert_held(&chain_registry_mutex);
-	list_for_each_entry(u, &l->uses, list)
-		if (u->disk == disk)
-			return u;
-	return NULL;
-}
-
-unsigned int chain_layer_users(const struct chain_layer *l)
-{
-	const struct chain_use *u;
-	unsigned int n = 0;
-
-	lockdep_assert_held(&chain_registry_mutex);
-	list_for_each_entry(u, &l->uses, list)
-		n++;
-	return n;
-}
-
-/* One writer and nobody else, or any number of readers. */
-static bool conflicts(struct chain_layer *l, const struct chain_disk *disk,
-		      bool rw)
-{
-	struct chain_use *u;
-
-	list_for_each_entry(u, &l->uses, list) {
-		if (u->disk == disk || !(rw || u->rw))
-			continue;
-		DMERR("%s: layer on %u:%u is in use by %s (%s)", disk->name,
-		      MAJOR(l->devt), MINOR(l->devt), u->disk->name,
-		      u->rw ? "rw" : "ro");
-		return true;
+	if (!p) {
+		p = l->place[0].devt ? &l->place[1] : &l->place[0];
+		p->devt = att->bdev->bd_dev;
 	}
-	return false;
+	p->nr++;
 }
 
-static int add_use(struct chain_layer *l, struct chain_disk *disk, bool rw,
-		   struct chain_use *spare)
+static void leave_place(struct chain_layer *l, const struct chain_att *att)
 {
-	struct chain_use *u = find_use(l, disk);
+	struct chain_place *p = find_place(l, att->bdev->bd_dev);
 
-	if (conflicts(l, disk, rw))
-		return -EBUSY;
-	if (!u) {
-		u = spare;
-		u->disk = disk;
-		u->ro = 0;
-		u->rw = 0;
-		list_add(&u->list, &l->uses);
-	}
-	if (rw)
-		u->rw++;
-	else
-		u->ro++;
-	return 0;
+	if (--p->nr)
+		return;
+	if (p == &l->place[0])
+		l->place[0] = l->place[1];
+	memset(&l->place[1], 0, sizeof(l->place[1]));
 }
 
 /* Drop a use; true if it was the last of the layer, which is then unlinked. */
-static bool drop_use(struct chain_layer *l, struct chain_disk *disk, bool rw)
+static bool drop_use(struct chain_layer *l, struct chain_disk *disk,
+		     const struct chain_att *att)
 {
-	struct chain_use *u;
 	bool last;
 
 	mutex_lock(&chain_registry_mutex);
-	u = find_use(l, disk);
-	if (rw)
-		u->rw--;
-	else
-		u->ro--;
-	if (!u->rw && !u->ro) {
-		list_del(&u->list);
-		kfree(u);
-	}
+	chain_use_drop(l, disk, att);
+	leave_place(l, att);
 	last = list_empty(&l->uses);
 	if (last)
 		list_del_init(&l->list);
@@ -506,9 +496,31 @@ static bool drop_use(struct chain_layer *l, struct chain_disk *disk, bool rw)
 	return last;
 }
 
-static bool wants_rw(const struct chain_att *att)
+/* Where the layer is, or may be, found; an error: it must not be there. */
+static struct chain_layer *locate(struct chain_disk *disk,
+				  struct chain_att *att,
+				  struct chain_layer *fresh, char **error)
 {
-	return att->access == DM_CHAIN_ACCESS_RW;
+	dev_t devt = att->bdev->bd_dev;
+	struct chain_layer *l;
+
+	l = find_layer(fresh->format, &fresh->uuid, devt);
+	if (!l && fresh->format == DM_CHAIN_FORMAT_RAW)
+		l = raw_elsewhere(disk, att);
+	if (att->row == DM_CHAIN_OPROLE_GUEST_THROUGH &&
+	    (!l || !chain_written_by_job(l, disk))) {
+		*error = "A lower layer can be rw only while a job of the disk may write it";
+		return ERR_PTR(-EPERM);
+	}
+	if (l && !find_place(l, devt) && !may_move(l, disk, att)) {
+		*error = "Layer's UUID is in use on another device: a copy needs a new id";
+		return ERR_PTR(-EBUSY);
+	}
+	if (device_taken(l, devt)) {
+		*error = "Device is in use as a layer of another format or UUID";
+		return ERR_PTR(-EBUSY);
+	}
+	return l;
 }
 
 /*
@@ -524,27 +536,25 @@ static struct chain_layer *insert(struct chain_disk *disk,
 	int r;
 
 	mutex_lock(&chain_registry_mutex);
-	l = find_layer(fresh->format, &fresh->uuid, fresh->devt);
-	if (l && l->devt != fresh->devt) {
-		*error = "Layer's UUID is in use on another device: a copy needs a new id";
-		r = -EBUSY;
-	} else if (device_taken(l, fresh->devt)) {
-		*error = "Device is in use as a layer of another format or UUID";
-		r = -EBUSY;
-	} else {
-		if (!l) {
-			l = fresh;
-			list_add(&l->list, &layers);
-		}
-		r = add_use(l, disk, wants_rw(att), spare);
-		if (r) {
-			*error = "Layer is in use by another disk";
-			if (l == fresh)
-				list_del_init(&l->list);
-		}
+	l = locate(disk, att, fresh, error);
+	if (IS_ERR(l))
+		goto out;
+	if (!l) {
+		l = fresh;
+		list_add(&l->list, &layers);
 	}
+	r = chain_use_add(l, disk, att, spare);
+	if (r) {
+		*error = "Layer is in use by another disk";
+		if (l == fresh)
+			list_del_init(&l->list);
+		l = ERR_PTR(r);
+		goto out;
+	}
+	enter_place(l, att);
+out:
 	mutex_unlock(&chain_registry_mutex);
-	return r ? ERR_PTR(r) : l;
+	return l;
 }
 
 /* UUID of the chain layer on an attachment's device, from its header. */
@@ -582,6 +592,91 @@ static int load(struct chain_att *att, void *buf, char **error)
 		l->load_error = load_chain(att, buf, error);
 	complete_all(&l->loaded);
 	return l->load_error;
+}
+
+/* Are the headers on the attachment's device what they are in memory? */
+static int compare_header(struct chain_att *att, const struct chain_layer *l,
+			  char **error)
+{
+	struct chain_header *h = kmalloc(sizeof(*h), GFP_KERNEL);
+	void *buf = alloc_slots();
+	unsigned int stale;
+	int r = -ENOMEM;
+
+	if (h && buf) {
+		r = -EBUSY;
+		if (read_slots(att, buf, h, &stale) == CHAIN_HEADER_OK &&
+		    h->generation == l->hdr.generation &&
+		    chain_id_equal(&h->cid, &l->hdr.cid) &&
+		    chain_id_equal(&h->use_nonce, &l->hdr.use_nonce))
+			r = 0;
+		else
+			*error = "Device holds a copy of the layer: a copy needs a new id";
+	}
+	if (buf)
+		free_slots(buf);
+	kfree(h);
+	return r;
+}
+
+/* The disk's own attachment of a layer through another device, if any. */
+static struct chain_att *other_att(struct chain_inst *live,
+				   const struct chain_att *att)
+{
+	unsigned int i;
+
+	for (i = 0; i < live->nr_atts; i++)
+		if (live->atts[i].layer == att->layer &&
+		    live->atts[i].bdev->bd_dev != att->bdev->bd_dev)
+			return &live->atts[i];
+	return NULL;
+}
+
+/* A raw layer can be known by its samples only. */
+static int compare_raw(struct chain_disk *disk, struct chain_att *att,
+		       char **error)
+{
+	struct chain_id old = {}, new;
+	struct chain_inst *live;
+	struct chain_att *other;
+	int r = chain_disk_pin(disk->devt, &live);
+
+	if (r)
+		return r;
+	other = other_att(live, att);
+	if (other && !r)
+		r = chain_raw_fingerprint(other, &old);
+	chain_disk_unpin(disk);
+	if (!r)
+		r = chain_raw_fingerprint(att, &new);
+	if (r || !other)
+		return r;
+	if (bdev_nr_sectors(att->bdev) == att->layer->size &&
+	    chain_id_equal(&old, &new))
+		return 0;
+	*error = "Device is not the raw layer that the disk has";
+	return -EBUSY;
+}
+
+/* A layer that is there already, on a device of its own: is it the same? */
+static int prove_same(struct chain_disk *disk, struct chain_att *att,
+		      char **error)
+{
+	struct chain_layer *l = att->layer;
+	bool moves;
+	int r;
+
+	mutex_lock(&chain_registry_mutex);
+	moves = find_place(l, att->bdev->bd_dev) != &l->place[0];
+	mutex_unlock(&chain_registry_mutex);
+	if (!moves)
+		return 0;
+	if (l->format == DM_CHAIN_FORMAT_RAW)
+		return compare_raw(disk, att, error);
+	mutex_lock(&l->rw_mutex);
+	r = compare_header(att, l, error);
+	mutex_unlock(&l->rw_mutex);
+	return r;
 }
 
 static int wait_loaded(struct chain_layer *l, char **error)
@@ -629,13 +724,15 @@ static const char *use_forbids_write(const struct chain_header *h)
 	return NULL;	/* this machine crashed: nothing to repair */
 }
 
-static void mark_in_use(struct chain_header *h)
+/* What is seen at a lower layer stays, until the job says otherwise. */
+static void mark_in_use(struct chain_header *h, bool lower)
 {
 	h->marks |= DM_CHAIN_MARK_IN_USE;
 	chain_host_id(&h->use_host);
 	h->use_boot = chain_instance;
 	chain_random_id(&h->use_nonce);
-	chain_random_id(&h->cid);
+	if (!lower)
+		chain_random_id(&h->cid);
 }
 
 static int open_rw_locked(struct chain_disk *disk, struct chain_att *att,
@@ -643,12 +740,14 @@ static int open_rw_locked(struct chain_disk *disk, struct chain_att *att,
 {
 	struct chain_layer *l = att->layer;
 	struct chain_header *h;
+	bool lower = att->row == DM_CHAIN_OPROLE_GUEST_THROUGH;
 	const char *no;
 	int r;
 
 	if (l->meta)
 		return 0;
-	no = marks_forbid_write(&l->hdr);
+	/* Seals and marks of commits are for the job to know. */
+	no = lower ? NULL : marks_forbid_write(&l->hdr);
 	if (!no && !force)
 		no = use_forbids_write(&l->hdr);
 	if (no) {
@@ -659,7 +758,7 @@ static int open_rw_locked(struct chain_disk *disk, struct chain_att *att,
 	if (!h)
 		return -ENOMEM;
 	l->failed = false;
-	mark_in_use(h);
+	mark_in_use(h, lower);
 	r = chain_meta_create(att, disk->wq);
 	if (!r)
 		r = chain_layer_update(att, h, false);
@@ -671,14 +770,76 @@ static int open_rw_locked(struct chain_disk *disk, struct chain_att *att,
 	return r;
 }
 
+/*
+ * The mark has been written through the new device: is it seen through the old
+ * one? If not, the new one is a copy, and gets back what it had.
+ */
+static int prove_written(struct chain_inst *live, struct chain_att *att,
+			 const struct chain_header *before, char **error)
+{
+	struct chain_att *old = other_att(live, att);
+	struct chain_layer *l = att->layer;
+	struct chain_header *h;
+	int r = old ? compare_header(old, l, error) : 0;
+
+	if (!r)
+		return 0;
+	h = kmemdup(before, sizeof(*h), GFP_KERNEL);
+	if (h)
+		chain_layer_update(att, h, false);
+	kfree(h);
+	chain_meta_destroy(l);
+	l->hdr = *before;
+	return r;
+}
+
+static int open_lower_locked(struct chain_disk *disk, struct chain_inst *live,
+			     struct chain_att *att, bool force, char **error)
+{
+	struct chain_layer *l = att->layer;
+	struct chain_header *before;
+	int r;
+
+	if (l->meta)
+		return 0;
+	before = kmemdup(&l->hdr, sizeof(*before), GFP_KERNEL);
+	if (!before)
+		return -ENOMEM;
+	r = open_rw_locked(disk, att, force, error);
+	if (!r)
+		r = prove_written(live, att, before, error);
+	kfree(before);
+	return r;
+}
+
+/* The pin is outside of the mutex: queries take them in this order. */
+static int open_lower(struct chain_disk *disk, struct chain_att *att,
+		      bool force, char **error)
+{
+	struct chain_inst *live;
+	int r = chain_disk_pin(disk->devt, &live);
+
+	if (r) {
+		*error = "The disk goes away";
+		return r;
+	}
+	mutex_lock(&att->layer->rw_mutex);
+	r = open_lower_locked(disk, live, att, force, error);
+	mutex_unlock(&att->layer->rw_mutex);
+	chain_disk_unpin(disk);
+	return r;
+}
+
 int chain_layer_open(struct chain_disk *disk, struct chain_att *att, bool force,
 		     char **error)
 {
 	struct chain_layer *l = att->layer;
 	int r;
 
-	if (!wants_rw(att) || l->format == DM_CHAIN_FORMAT_RAW)
+	if (!chain_att_rw(att) || l->format == DM_CHAIN_FORMAT_RAW)
 		return 0;
+	if (att->row == DM_CHAIN_OPROLE_GUEST_THROUGH)
+		return open_lower(disk, att, force, error);
 	mutex_lock(&l->rw_mutex);
 	r = open_rw_locked(disk, att, force, error);
 	mutex_unlock(&l->rw_mutex);
@@ -706,12 +867,31 @@ static void close_rw(struct chain_att *att)
 /* Is this the only attachment of its disk that writes the layer? */
 static bool last_writer(struct chain_disk *disk, struct chain_layer *l)
 {
-	bool last;
+	const struct chain_use *u;
+	unsigned int n;
 
 	mutex_lock(&chain_registry_mutex);
-	last = find_use(l, disk)->rw == 1;
+	u = chain_find_use(l, disk);
+	n = u->nr[DM_CHAIN_OPROLE_GUEST_ACTIVE] +
+	    u->nr[DM_CHAIN_OPROLE_GUEST_NEXT] +
+	    u->nr[DM_CHAIN_OPROLE_GUEST_THROUGH];
 	mutex_unlock(&chain_registry_mutex);
-	return last;
+	return n == 1;
+}
+
+void chain_layer_take_back(struct chain_disk *disk, struct chain_att *att)
+{
+	struct chain_layer *l = att->layer;
+
+	mutex_lock(&l->rw_mutex);
+	if (l->meta)
+		close_rw(att);
+	mutex_lock(&chain_registry_mutex);
+	WRITE_ONCE(att->access[CHAIN_META], DM_CHAIN_ACCESS_RO);
+	chain_use_change(disk, att, DM_CHAIN_OPROLE_GUEST_LOWER);
+	att->word = CHAIN_WORD_RO;
+	mutex_unlock(&chain_registry_mutex);
+	mutex_unlock(&l->rw_mutex);
 }
 
 /* --- For tables --- */
@@ -729,7 +909,7 @@ static int get_uuid_and_layer(struct chain_disk *disk, struct chain_att *att,
 		if (r)
 			goto out;
 	}
-	fresh = spare ? alloc_layer(format, &uuid, att->bdev->bd_dev) : NULL;
+	fresh = spare ? alloc_layer(format, &uuid) : NULL;
 	if (!fresh)
 		goto out;
 	l = insert(disk, att, fresh, spare, error);
@@ -743,6 +923,8 @@ static int get_uuid_and_layer(struct chain_disk *disk, struct chain_att *att,
 	if (spare->disk)	/* taken as the disk's first use of the layer */
 		spare = NULL;
 	r = l == fresh ? load(att, buf, error) : wait_loaded(l, error);
+	if (!r && l != fresh)
+		r = prove_same(disk, att, error);
 out:
 	kfree(spare);
 	return r;
@@ -762,7 +944,7 @@ int chain_layer_get(struct chain_disk *disk, struct chain_att *att, u32 format,
 	if (!r)
 		att->data_sector = att->layer->data_sector;
 	if (r && att->layer) {
-		if (drop_use(att->layer, disk, wants_rw(att)))
+		if (drop_use(att->layer, disk, att))
 			free_layer(att->layer);
 		att->layer = NULL;
 	}
@@ -776,24 +958,12 @@ void chain_layer_put(struct chain_disk *disk, struct chain_att *att)
 	if (!l)
 		return;
 	mutex_lock(&l->rw_mutex);
-	if (wants_rw(att) && l->meta && last_writer(disk, l))
+	if (chain_att_rw(att) && l->meta && last_writer(disk, l))
 		close_rw(att);
 	mutex_unlock(&l->rw_mutex);
-	if (drop_use(l, disk, wants_rw(att)))
+	if (drop_use(l, disk, att))
 		free_layer(l);
 	att->layer = NULL;
-}
-
-void chain_layer_downgrade(struct chain_disk *disk, struct chain_att *att)
-{
-	struct chain_use *u;
-
-	mutex_lock(&chain_registry_mutex);
-	u = find_use(att->layer, disk);
-	u->rw--;
-	u->ro++;
-	WRITE_ONCE(att->access, DM_CHAIN_ACCESS_RO);
-	mutex_unlock(&chain_registry_mutex);
 }
 
 /* One sample, a page at a time: a commit record must not fail for memory. */
@@ -828,6 +998,18 @@ int chain_raw_fingerprint(struct chain_att *att, struct chain_id *fp)
 		r = fingerprint_sample(att, fp, i, page);
 	free_page((unsigned long)page);
 	return r;
+}
+
+unsigned int chain_layers_fill(struct dm_chain_holder *out, unsigned int room)
+{
+	const struct chain_layer *l;
+	unsigned int n = 0;
+
+	lockdep_assert_held(&chain_registry_mutex);
+	list_for_each_entry(l, &layers, list)
+		n += chain_holders_fill(l, out + min(n, room),
+					room - min(n, room));
+	return n;
 }
 
 void chain_layer_exit(void)

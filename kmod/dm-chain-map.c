@@ -353,7 +353,7 @@ static int map_flush(struct chain_inst *ci, struct bio *bio)
 	struct chain_att *top = chain_top(ci);
 
 	/* A device opened read-only has nothing of ours to flush. */
-	if (top->access != DM_CHAIN_ACCESS_RW)
+	if (!chain_guest_rw(top))
 		return end(bio, BLK_STS_OK);
 	if (top->layer->meta && chain_meta_flush(top->layer, chain_bio(bio), true))
 		return DM_MAPIO_SUBMITTED;
@@ -378,7 +378,7 @@ int chain_map(struct dm_target *ti, struct bio *bio)
 		return end(bio, BLK_STS_IOERR);
 	if (unlikely(bio->bi_opf & REQ_PREFLUSH))
 		return map_flush(ci, bio);
-	if (chain_top(ci)->access != DM_CHAIN_ACCESS_RW)
+	if (!chain_guest_rw(chain_top(ci)))
 		return DM_MAPIO_KILL;
 	if (chain_top(ci)->layer->format == DM_CHAIN_FORMAT_RAW)
 		return remap(chain_top(ci), bio);

@@ -63,9 +63,32 @@ static void unclaim(struct chain_disk *d)
 	mutex_unlock(&chain_registry_mutex);
 }
 
+/* Run @fn while what the operation needs of the top layer is held. */
+static int with_top_held(struct chain_inst *ci, u32 row,
+			 int (*fn)(struct chain_inst *ci, void *arg), void *arg)
+{
+	struct dm_chain_conflict *c = kmalloc(sizeof(*c), GFP_KERNEL);
+	u32 *rows = kvcalloc(ci->nr, sizeof(*rows), GFP_KERNEL);
+	struct chain_grant grant;
+	struct chain_holder h = { .grants = &grant };
+	int r = -ENOMEM;
+
+	if (c && rows) {
+		rows[0] = row;
+		r = chain_hold(ci, rows, &h, c);
+	}
+	kvfree(rows);
+	kfree(c);
+	if (r)
+		return r;
+	r = fn(ci, arg);
+	chain_release(&h);
+	return r;
+}
+
 /* Run @fn with the live table of a device number claimed. */
-static int with_disk(dev_t devt, int (*fn)(struct chain_inst *ci, void *arg),
-		     void *arg)
+static int with_disk(dev_t devt, u32 row,
+		     int (*fn)(struct chain_inst *ci, void *arg), void *arg)
 {
 	struct mapped_device *md;
 	struct chain_inst *ci;
@@ -79,7 +102,7 @@ static int with_disk(dev_t devt, int (*fn)(struct chain_inst *ci, void *arg),
 		if (dm_suspended(ci->ti))
 			r = -EBUSY;
 		else
-			r = fn(ci, arg);
+			r = with_top_held(ci, row, fn, arg);
 		unclaim(ci->disk);
 	}
 	if (md)
@@ -92,7 +115,7 @@ static int check_writable(struct chain_inst *ci)
 {
 	struct chain_att *top = chain_top(ci);
 
-	if (top->access != DM_CHAIN_ACCESS_RW)
+	if (!chain_guest_rw(top))
 		return -EROFS;
 	if (READ_ONCE(top->layer->failed) || READ_ONCE(ci->disk->failed))
 		return -EIO;
@@ -111,6 +134,10 @@ static void push_top(struct chain_inst *ci)
 	ci->order[0] = ci->next;
 	ci->nr++;
 	ci->next->word = CHAIN_WORD_RW;
+	WRITE_ONCE(ci->next->access[CHAIN_GUEST], DM_CHAIN_ACCESS_RW);
+	chain_use_change(ci->disk, ci->next, DM_CHAIN_OPROLE_GUEST_ACTIVE);
+	/* To be frozen: its map still has to be written. */
+	WRITE_ONCE(old->access[CHAIN_GUEST], DM_CHAIN_ACCESS_RO);
 	old->word = CHAIN_WORD_RO;
 	ci->next = NULL;
 	ci->disk->unmerged++;
@@ -191,6 +218,17 @@ static int commit_raw(struct chain_att *old, struct chain_att *new,
 	return r;
 }
 
+static void freeze(struct chain_disk *disk, struct chain_att *old)
+{
+	mutex_lock(&old->layer->rw_mutex);
+	chain_meta_destroy(old->layer);
+	mutex_lock(&chain_registry_mutex);
+	chain_use_change(disk, old, DM_CHAIN_OPROLE_GUEST_LOWER);
+	WRITE_ONCE(old->access[CHAIN_META], DM_CHAIN_ACCESS_RO);
+	mutex_unlock(&chain_registry_mutex);
+	mutex_unlock(&old->layer->rw_mutex);
+}
+
 static int commit_snapshot(struct chain_disk *disk, struct chain_att *old,
 			   struct chain_att *new, struct chain_header *h)
 {
@@ -207,10 +245,7 @@ static int commit_snapshot(struct chain_disk *disk, struct chain_att *old,
 		      disk->name, r);
 		return -EIO;
 	}
-	chain_layer_downgrade(disk, old);
-	mutex_lock(&old->layer->rw_mutex);
-	chain_meta_destroy(old->layer);
-	mutex_unlock(&old->layer->rw_mutex);
+	freeze(disk, old);
 	return 0;
 }
 
@@ -271,7 +306,8 @@ static int switch_user(const struct dm_chain_switch *arg,
 		return -EFAULT;
 	if (sd->pad || sd->error || sd->pause_ns)
 		return -EINVAL;
-	sd->error = with_disk(MKDEV(sd->major, sd->minor), snapshot, sd);
+	sd->error = with_disk(MKDEV(sd->major, sd->minor),
+			      DM_CHAIN_OPROLE_SNAPSHOT_TOP, snapshot, sd);
 	if (copy_to_user(p, sd, sizeof(*sd)))
 		return -EFAULT;
 	return sd->error;
@@ -437,5 +473,6 @@ int chain_resize(const struct dm_chain_resize *arg)
 
 	if (arg->flags || arg->pad)
 		return -EINVAL;
-	return with_disk(MKDEV(arg->major, arg->minor), resize, &size);
+	return with_disk(MKDEV(arg->major, arg->minor),
+			 DM_CHAIN_OPROLE_RESIZE_ACTIVE, resize, &size);
 }

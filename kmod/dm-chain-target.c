@@ -56,11 +56,11 @@ static int check_duplicates(const struct chain_args *args, char **error)
 static int check_device(struct chain_inst *ci, struct chain_att *att,
 			char **error)
 {
-	if (att->access == DM_CHAIN_ACCESS_RW && bdev_read_only(att->bdev)) {
+	if (chain_att_rw(att) && bdev_read_only(att->bdev)) {
 		*error = "Layer's device is read-only, the table wants to write it";
 		return -EROFS;
 	}
-	if (att->access == DM_CHAIN_ACCESS_RW &&
+	if (chain_att_rw(att) &&
 	    !(dm_table_get_mode(ci->ti->table) & BLK_OPEN_WRITE)) {
 		*error = "A read-only table can't have a layer rw";
 		return -EROFS;
@@ -68,8 +68,40 @@ static int check_device(struct chain_inst *ci, struct chain_att *att,
 	return 0;
 }
 
+/* What a table holds on its i-th layer. */
+static u8 row_of(const struct chain_args *args, unsigned int i)
+{
+	bool export = args->layers[args->nr_next].word == CHAIN_WORD_RO;
+
+	if (i < args->nr_next)
+		return DM_CHAIN_OPROLE_GUEST_NEXT;
+	if (i == args->nr_next)
+		return export ? DM_CHAIN_OPROLE_EXPORT_TOP :
+				DM_CHAIN_OPROLE_GUEST_ACTIVE;
+	if (args->layers[i].word == CHAIN_WORD_RW)
+		return DM_CHAIN_OPROLE_GUEST_THROUGH;
+	return export ? DM_CHAIN_OPROLE_EXPORT_LOWER :
+			DM_CHAIN_OPROLE_GUEST_LOWER;
+}
+
+static const u8 access_of[][CHAIN_WHO_NR] = {
+#define RO DM_CHAIN_ACCESS_RO
+#define RW DM_CHAIN_ACCESS_RW
+#define NONE DM_CHAIN_ACCESS_NONE
+	/*				    guest, meta, job */
+	[DM_CHAIN_OPROLE_GUEST_ACTIVE] =  { RW,    RW,   RO },
+	[DM_CHAIN_OPROLE_GUEST_LOWER] =   { RO,    RO,   RO },
+	[DM_CHAIN_OPROLE_GUEST_THROUGH] = { RO,    RW,   RW },
+	[DM_CHAIN_OPROLE_GUEST_NEXT] =    { NONE,  RW,   NONE },
+	[DM_CHAIN_OPROLE_EXPORT_TOP] =    { RO,    RO,   RO },
+	[DM_CHAIN_OPROLE_EXPORT_LOWER] =  { RO,    RO,   RO },
+#undef RO
+#undef RW
+#undef NONE
+};
+
 static int open_device(struct chain_inst *ci, struct chain_att *att,
-		       const struct chain_arg_layer *arg, char **error)
+		       const struct chain_arg_layer *arg, u8 row, char **error)
 {
 	int r = dm_get_device(ci->ti, arg->dev, dev_mode(arg->word), &att->dev);
 
@@ -79,8 +111,8 @@ static int open_device(struct chain_inst *ci, struct chain_att *att,
 	}
 	att->bdev = att->dev->bdev;
 	att->word = arg->word;
-	att->access = arg->word == CHAIN_WORD_RO ? DM_CHAIN_ACCESS_RO :
-						   DM_CHAIN_ACCESS_RW;
+	att->row = row;
+	memcpy(att->access, access_of[row], sizeof(att->access));
 	return check_device(ci, att, error);
 }
 
@@ -201,7 +233,7 @@ static int check_running(struct chain_inst *ci, char **error)
 	running = ci->disk->live;
 	same = running &&
 	       chain_top(ci->disk->live)->layer == chain_top(ci)->layer;
-	rw = same && chain_top(ci->disk->live)->access == DM_CHAIN_ACCESS_RW;
+	rw = same && chain_guest_rw(chain_top(ci->disk->live));
 	mutex_unlock(&chain_registry_mutex);
 	if (!running)
 		return 0;
@@ -210,9 +242,13 @@ static int check_running(struct chain_inst *ci, char **error)
 		return -EINVAL;
 	}
 	/* What it has written is made durable by its close, not by a reload. */
-	if (rw && chain_top(ci)->access != DM_CHAIN_ACCESS_RW) {
+	if (rw && !chain_guest_rw(chain_top(ci))) {
 		*error = "The running top is rw: close the disk to make it ro";
 		return -EINVAL;
+	}
+	if (chain_drops_held(ci)) {
+		*error = "The table drops a layer that a job holds";
+		return -EBUSY;
 	}
 	lbs = bdev_logical_block_size(dm_disk(ci->disk->md)->part0);
 	for (i = 0; i < ci->nr_atts; i++) {
@@ -301,7 +337,8 @@ static int get_layers(struct chain_inst *ci, const struct chain_args *args,
 		struct chain_att *att = &ci->atts[i];
 
 		ci->nr_atts = i + 1;
-		r = open_device(ci, att, &args->layers[i], error);
+		r = open_device(ci, att, &args->layers[i], row_of(args, i),
+				error);
 		if (!r)
 			r = chain_layer_get(ci->disk, att, args->layers[i].format,
 					    error);
@@ -416,9 +453,56 @@ static void chain_postsuspend(struct dm_target *ti)
 {
 	struct chain_inst *ci = ti->private;
 
+	unsigned int i;
+
 	WRITE_ONCE(ci->disk->stop, true);
 	cancel_work_sync(&ci->disk->merge_work);
-	chain_meta_quiesce(chain_top(ci)->layer);
+	for (i = 0; i < ci->nr_atts; i++)
+		if (chain_att_rw(&ci->atts[i]))
+			chain_meta_quiesce(ci->atts[i].layer);
+}
+
+/* The maps' writers go on through this table's devices. */
+static void bind_metas(struct chain_inst *ci)
+{
+	unsigned int i;
+
+	for (i = 0; i < ci->nr_atts; i++) {
+		if (!chain_att_rw(&ci->atts[i]))
+			continue;
+		chain_meta_bind(&ci->atts[i]);
+		chain_meta_resume(ci->atts[i].layer);
+	}
+}
+
+static bool has_row(const struct chain_inst *ci, const struct chain_layer *l,
+		    u8 row)
+{
+	unsigned int i;
+
+	for (i = 0; ci && i < ci->nr_atts; i++)
+		if (ci->atts[i].layer == l && ci->atts[i].row == row)
+			return true;
+	return false;
+}
+
+/* Tokens learn which layers they may write from now on, and no longer. */
+static void tell_upgrades(const struct chain_inst *old,
+			  const struct chain_inst *ci)
+{
+	unsigned int i;
+
+	lockdep_assert_held(&chain_registry_mutex);
+	for (i = 0; i < ci->nr; i++) {
+		const struct chain_layer *l = ci->order[i]->layer;
+		bool was = has_row(old, l, DM_CHAIN_OPROLE_GUEST_THROUGH);
+		bool is = ci->order[i]->row == DM_CHAIN_OPROLE_GUEST_THROUGH;
+
+		if (was != is)
+			chain_token_event(l, ci->disk, is ?
+					  DM_CHAIN_EVENT_UPGRADED :
+					  DM_CHAIN_EVENT_DOWNGRADED, i);
+	}
 }
 
 /* This table becomes the disk; sets pointers only, can't fail. */
@@ -434,12 +518,15 @@ static void chain_resume(struct dm_target *ti)
 	}
 	atomic64_set(&disk->want, 0);
 	WRITE_ONCE(disk->full, false);
-	chain_disk_live(ci);
-	chain_meta_bind(chain_top(ci));
-	if (ci->next)
-		chain_meta_bind(ci->next);
+	mutex_lock(&chain_registry_mutex);
+	if (disk->live != ci)
+		tell_upgrades(disk->live, ci);
+	disk->live = ci;
+	mutex_unlock(&chain_registry_mutex);
+	bind_metas(ci);
 	WRITE_ONCE(disk->stop, false);
-	chain_meta_resume(chain_top(ci)->layer);
+	/* Who allowed a layer to be written may have gone before this came. */
+	queue_work(disk->wq, &disk->back_work);
 	if (disk->unmerged)
 		queue_work(disk->wq, &disk->merge_work);
 }
@@ -474,7 +561,7 @@ static const char *mode_of(const struct chain_inst *ci)
 
 	if (READ_ONCE(top->layer->failed) || READ_ONCE(ci->disk->failed))
 		return "failed";
-	return top->access == DM_CHAIN_ACCESS_RW ? "rw" : "ro";
+	return chain_guest_rw(top) ? "rw" : "ro";
 }
 
 static size_t merge_bytes(const struct chain_inst *ci)

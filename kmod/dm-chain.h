@@ -13,6 +13,9 @@
  *		 locks, workers).
  *	meta	 of a layer that is open read-write: dirty groups and the one
  *		 writer of its map.
+ *	holder	 what somebody holds on some of a disk's layers, by the matrix of
+ *		 uapi/linux/dm-chain-perm.h: a token, or an operation under way.
+ *		 The tables of a disk hold what their uses say.
  *
  * Documentation/locking.rst has the lock order; in short, outermost first:
  * switch_mutex, layer->rw_mutex (header I/O), registry_mutex (no I/O), the
@@ -37,6 +40,7 @@
 #include "dm-chain-format.h"
 #include "dm-chain-lock.h"
 #include "dm-chain-merge.h"
+#include "dm-chain-perm.h"
 #include "dm-chain-statemap.h"
 
 #define DM_MSG_PREFIX "chain"
@@ -53,11 +57,22 @@ struct chain_inst;
 struct chain_meta;
 
 /**
+ * struct chain_place - a device that a layer is on
+ * @devt: of the device; 0: none
+ * @nr: attachments
+ */
+struct chain_place {
+	dev_t devt;
+	unsigned int nr;
+};
+
+/**
  * struct chain_layer - one layer, however many disks have it
  * @list: registry_mutex
  * @uses: struct chain_use; registry_mutex
+ * @grants: struct chain_grant; registry_mutex
  * @format: constant
- * @devt: device it was loaded through; constant
+ * @place: where it is, and where it goes while a job writes it; registry_mutex
  * @uuid: zero for raw; constant
  * @loaded: completed when @load_error is set
  * @load_error: 0, or why it could not be loaded
@@ -74,8 +89,9 @@ struct chain_meta;
 struct chain_layer {
 	struct list_head list;
 	struct list_head uses;
+	struct list_head grants;
 	u32 format;
-	dev_t devt;
+	struct chain_place place[2];
 	struct chain_id uuid;
 	struct completion loaded;
 	int load_error;
@@ -94,6 +110,7 @@ struct chain_layer {
 enum chain_who {
 	CHAIN_GUEST,
 	CHAIN_META,		/* maps and headers */
+	CHAIN_JOB,
 	CHAIN_WHO_NR,
 };
 
@@ -103,8 +120,10 @@ enum chain_who {
  * @dev: of the table
  * @bdev: of @dev, for the hit path
  * @data_sector: copy of the layer's, for the hit path
- * @access: DM_CHAIN_ACCESS_*: what the gate allows; only ever lowered in place
+ * @access: DM_CHAIN_ACCESS_* of each initiator: what the gate allows
  * @word: role in the table line
+ * @row: DM_CHAIN_OPROLE_*: what its table holds on the layer by it;
+ *	registry_mutex
  * @slot: number of the layer in its disk's merged lookup
  */
 struct chain_att {
@@ -112,8 +131,9 @@ struct chain_att {
 	struct dm_dev *dev;
 	struct block_device *bdev;
 	sector_t data_sector;
-	u8 access;
+	u8 access[CHAIN_WHO_NR];
 	u8 word;
+	u8 row;
 	u16 slot;
 };
 
@@ -151,6 +171,8 @@ struct chain_inst {
  * struct chain_disk - what the tables of a mapped device share
  * @list: registry_mutex
  * @insts: registry_mutex
+ * @holders: struct chain_holder; registry_mutex
+ * @back_work: takes back what jobs could write
  * @md: key; valid while a table exists
  * @devt: of the mapped device
  * @name: of the mapped device, for messages
@@ -182,6 +204,8 @@ struct chain_inst {
 struct chain_disk {
 	struct list_head list;
 	struct list_head insts;
+	struct list_head holders;
+	struct work_struct back_work;
 	struct mapped_device *md;
 	dev_t devt;
 	char name[16];
@@ -243,6 +267,18 @@ static inline struct chain_att *chain_top(const struct chain_inst *ci)
 	return ci->order[0];
 }
 
+/* Is it attached for writing, whoever it is that may write? */
+static inline bool chain_att_rw(const struct chain_att *att)
+{
+	return READ_ONCE(att->access[CHAIN_META]) == DM_CHAIN_ACCESS_RW;
+}
+
+/* May the guest write? */
+static inline bool chain_guest_rw(const struct chain_att *att)
+{
+	return READ_ONCE(att->access[CHAIN_GUEST]) == DM_CHAIN_ACCESS_RW;
+}
+
 static inline u64 sector_to_block(const struct chain_layer *l, sector_t s)
 {
 	return s >> l->block_sectors_shift;
@@ -277,7 +313,7 @@ static inline bool chain_allowed(const struct chain_att *att,
 {
 	u8 need = op_is_write(opf) ? DM_CHAIN_ACCESS_RW : DM_CHAIN_ACCESS_RO;
 
-	if (likely(READ_ONCE(att->access) >= need))
+	if (likely(READ_ONCE(att->access[who]) >= need))
 		return true;
 	return __chain_refuse(att, who);
 }
@@ -297,23 +333,141 @@ int chain_rw(struct chain_att *att, enum chain_who who, u64 offset, void *buf,
 	     unsigned int len, blk_opf_t opf);
 int chain_flush_dev(struct chain_att *att);
 
-/* dm-chain-layer.c: registry of layers and their headers */
+/* dm-chain-grant.c: who holds which layer */
 
-extern struct mutex chain_registry_mutex;
+/* What the tables of a disk can hold: DM_CHAIN_OPROLE_GUEST_*, _EXPORT_*. */
+#define CHAIN_USE_ROWS	(DM_CHAIN_OPROLE_EXPORT_LOWER + 1)
 
 /**
- * struct chain_use - a disk has a layer
+ * struct chain_use - the tables of a disk have a layer
  * @list: in layer->uses
- * @disk: who
- * @ro: attachments that only read
- * @rw: attachments that write (rw, next)
+ * @disk: whose
+ * @nr: attachments by row of the matrix
  */
 struct chain_use {
 	struct list_head list;
 	struct chain_disk *disk;
-	unsigned int ro;
-	unsigned int rw;
+	unsigned int nr[CHAIN_USE_ROWS];
 };
+
+/**
+ * struct chain_grant - a holder holds a layer
+ * @list: in layer->grants
+ * @layer: one of the disk's, which keeps it
+ * @holder: who
+ * @row: DM_CHAIN_OPROLE_*
+ */
+struct chain_grant {
+	struct list_head list;
+	struct chain_layer *layer;
+	struct chain_holder *holder;
+	u32 row;
+};
+
+/**
+ * struct chain_holder - a token, or an operation under way
+ * @list: in disk->holders; registry_mutex
+ * @disk: NULL when that is gone, and with it the grants; registry_mutex
+ * @id: of the token, or 0
+ * @nr: entries of @grants
+ * @grants: room for all layers of the disk
+ * @gone: the disk has been closed; called with registry_mutex held
+ */
+struct chain_holder {
+	struct list_head list;
+	struct chain_disk *disk;
+	u64 id;
+	unsigned int nr;
+	struct chain_grant *grants;
+	void (*gone)(struct chain_holder *h);
+};
+
+struct chain_use *chain_find_use(const struct chain_layer *l,
+				 const struct chain_disk *disk);
+
+/**
+ * chain_use_add() - a table of a disk wants a layer
+ * @l: the layer
+ * @disk: whose table
+ * @att: its row
+ * @spare: becomes the use if it is the disk's first one
+ *
+ * Context: registry_mutex held. Return: 0 or -EBUSY, with a line in the log.
+ */
+int chain_use_add(struct chain_layer *l, struct chain_disk *disk,
+		  const struct chain_att *att, struct chain_use *spare);
+
+/** chain_use_drop() - undo chain_use_add(); registry_mutex held */
+void chain_use_drop(struct chain_layer *l, struct chain_disk *disk,
+		    const struct chain_att *att);
+
+/** chain_use_change() - an attachment gets another row; registry_mutex held */
+void chain_use_change(struct chain_disk *disk, struct chain_att *att, u8 row);
+
+/** chain_layer_users() - disks that have it; registry_mutex held */
+unsigned int chain_layer_users(const struct chain_layer *l);
+
+/** chain_written_by_job() - has the disk a token that may write the layer */
+bool chain_written_by_job(const struct chain_layer *l,
+			  const struct chain_disk *disk);
+
+/**
+ * chain_hold() - hold layers of a disk, all or none
+ * @ci: live table, pinned
+ * @rows: DM_CHAIN_OPROLE_* of each layer of the topology, top first
+ * @h: room for them in h->grants; NULL: only ask
+ * @c: filled in if somebody is in the way, but for the name of the disk
+ *
+ * Return: 0; -EBUSY: somebody is, or (c->perm is 0) another table is loaded.
+ */
+int chain_hold(struct chain_inst *ci, const u32 *rows, struct chain_holder *h,
+	       struct dm_chain_conflict *c);
+
+/**
+ * chain_release() - undo chain_hold()
+ * @h: holder; may have lost its disk
+ *
+ * What only it allowed to be written refuses writes when this returns; the
+ * disk's worker then makes it durable and takes its in-use mark off.
+ */
+void chain_release(struct chain_holder *h);
+
+/** chain_drops_held() - does the table lack a layer that somebody holds */
+bool chain_drops_held(const struct chain_inst *ci);
+
+/** chain_holders_gone() - the disk goes: so do what its holders hold */
+void chain_holders_gone(struct chain_disk *disk);
+
+/**
+ * chain_holders_fill() - who holds a layer
+ * @l: the layer
+ * @out: entries, or NULL: only count
+ * @room: in @out
+ *
+ * Context: registry_mutex held. Return: holders there are.
+ */
+unsigned int chain_holders_fill(const struct chain_layer *l,
+				struct dm_chain_holder *out, unsigned int room);
+
+/** chain_holder_name() - name of the disk, in place; no lock held */
+void chain_holder_name(struct dm_chain_holder *h);
+
+/* dm-chain-token.c: descriptors that hold layers */
+
+/**
+ * chain_acquire() - DM_CHAIN_IOC_ACQUIRE
+ * @arg: checked here
+ * @file: set to the token's, for fd_install(arg->fd)
+ */
+int chain_acquire(struct dm_chain_acquire *arg, struct file **file);
+
+/** chain_token_event() - tell tokens that hold @l for @disk; registry_mutex held */
+void chain_token_event(const struct chain_layer *l,
+		       const struct chain_disk *disk, u32 type, u32 depth);
+
+/* dm-chain-layer.c: registry of layers and their headers */
+
+extern struct mutex chain_registry_mutex;
 
 /**
  * chain_layer_get() - find or load the layer of an attachment and reserve it
@@ -370,11 +524,17 @@ int chain_layer_update_rest(struct chain_att *att);
 int chain_layer_write_trailer(struct chain_att *att,
 			      const struct chain_header *hdr);
 
-/** chain_layer_downgrade() - the disk's writer of a layer becomes a reader */
-void chain_layer_downgrade(struct chain_disk *disk, struct chain_att *att);
+/**
+ * chain_layer_take_back() - a lower layer that a job wrote is read-only again
+ * @disk: whose
+ * @att: of the live table
+ *
+ * Makes its map durable and takes its in-use mark off. Does I/O.
+ */
+void chain_layer_take_back(struct chain_disk *disk, struct chain_att *att);
 
-/** chain_layer_users() - disks that have it; registry_mutex held */
-unsigned int chain_layer_users(const struct chain_layer *l);
+/** chain_layers_fill() - chain_holders_fill() of all layers there are */
+unsigned int chain_layers_fill(struct dm_chain_holder *out, unsigned int room);
 
 /** chain_raw_fingerprint() - of a raw layer; see chain_raw_sample() */
 int chain_raw_fingerprint(struct chain_att *att, struct chain_id *fp);
@@ -534,8 +694,6 @@ int chain_disk_slots(struct chain_inst *ci);
 struct chain_disk *chain_disk_find(dev_t devt);
 bool chain_any_disk(void);
 
-/** chain_disk_live() - the disk runs on this table from now on */
-void chain_disk_live(struct chain_inst *ci);
 /** chain_disk_dying() - a table goes: nobody finds or uses it any more */
 void chain_disk_dying(struct chain_inst *ci);
 

@@ -94,6 +94,8 @@ static int look(struct snapshot *s)
 	if (!ret)
 		ret = check_table(s);
 	if (!ret)
+		ret = perm_ask(s->ctl, s->disk, s->name, DM_CHAIN_OP_SNAPSHOT);
+	if (!ret)
 		ret = control_layers(s->ctl, s->disk, &s->layers, &s->nr);
 	if (ret)
 		return ret;

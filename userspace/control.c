@@ -224,3 +224,102 @@ int control_expedite(int ctl, bool on)
 		return -EXIT_FAILED;
 	return 0;
 }
+
+/* ENOTTY, or EINVAL for what it should know: it was made before that was. */
+static int module_too_old(const char *what)
+{
+	return msg_fail(EXIT_FAILED, CONTROL_PATH
+			": the module cannot tell %s, it is older than this dmchain; install both from one release",
+			what);
+}
+
+static int holders_failed(dev_t disk, int err)
+{
+	if (err == ENOTTY || err == EINVAL)
+		return module_too_old("who holds a layer");
+	return call_failed(disk, "its holders cannot be asked for", err);
+}
+
+/* @nr: holders there are, which may be more than there is room for. */
+static int ask_holders(int ctl, dev_t disk, struct dm_chain_holder *h,
+		       unsigned int room, unsigned int *nr)
+{
+	struct dm_chain_holders q = {
+		.major = major(disk), .minor = minor(disk), .nr = room,
+		.holder_size = sizeof(*h), .holders = (uintptr_t)h,
+	};
+
+	memset(h, 0, room * sizeof(*h));
+	if (ioctl(ctl, DM_CHAIN_IOC_HOLDERS, &q))
+		return holders_failed(disk, errno);
+	*nr = q.nr;
+	return 0;
+}
+
+int control_holders(int ctl, dev_t disk, struct dm_chain_holder **holders,
+		    unsigned int *nr)
+{
+	struct dm_chain_holder *h = NULL, *more;
+	unsigned int i, room = 64;
+	int ret;
+
+	for (;; room = *nr) {
+		more = realloc(h, room * sizeof(*h));
+		if (!more) {
+			free(h);
+			return msg_fail(EXIT_FAILED, "out of memory");
+		}
+		h = more;
+		ret = ask_holders(ctl, disk, h, room, nr);
+		if (ret || *nr <= room)
+			break;
+	}
+	if (ret) {
+		free(h);
+		return ret;
+	}
+	for (i = 0; i < *nr; i++)
+		h[i].disk[sizeof(h[i].disk) - 1] = '\0';
+	*holders = h;
+	return 0;
+}
+
+/* @fd: NULL: only ask */
+static int acquire(int ctl, dev_t disk, struct dm_chain_acquire *q, int *fd,
+		   struct dm_chain_conflict *c)
+{
+	int err;
+
+	q->major = major(disk);
+	q->minor = minor(disk);
+	q->flags = fd ? 0 : DM_CHAIN_ACQUIRE_TEST;
+	if (!ioctl(ctl, DM_CHAIN_IOC_ACQUIRE, q)) {
+		if (fd)
+			*fd = q->fd;
+		return 0;
+	}
+	err = errno;
+	if (err == ENOTTY || err == EINVAL)
+		return module_too_old("whether that would be allowed");
+	if (err != EBUSY || !q->conflict.perm)
+		return call_failed(disk, "cannot be asked", err);
+	*c = q->conflict;
+	c->holder.disk[sizeof(c->holder.disk) - 1] = '\0';
+	return 1;
+}
+
+int control_acquire_test(int ctl, dev_t disk, uint32_t op, uint32_t top,
+			 uint32_t base, struct dm_chain_conflict *c)
+{
+	struct dm_chain_acquire q = { .op = op, .top = top, .base = base };
+
+	return acquire(ctl, disk, &q, NULL, c);
+}
+
+int control_acquire(int ctl, dev_t disk, uint32_t op, uint32_t top,
+		    uint32_t base, int *fd, struct dm_chain_conflict *c)
+{
+	struct dm_chain_acquire q = { .op = op, .top = top, .base = base };
+
+	return acquire(ctl, disk, &q, fd, c);
+}

@@ -132,9 +132,8 @@ static int fill(struct show_disk *d, const char *name, dev_t dev,
 	return dm_each(users_cb, &u);
 }
 
-/* Layers of a disk, and the control device they were asked of. */
-static int ask(const char *name, dev_t *dev, bool *suspended,
-	       struct dm_chain_layer **layers, unsigned int *nr)
+int disk_layers(const char *name, dev_t *dev, bool *suspended,
+		struct dm_chain_layer **layers, unsigned int *nr)
 {
 	int ctl, ret = disk_find(name, dev);
 
@@ -160,7 +159,7 @@ int disk_info(const char *name, bool json)
 	bool suspended = false;
 	unsigned int nr;
 	dev_t dev;
-	int ret, ctl = ask(name, &dev, &suspended, &layers, &nr);
+	int ret, ctl = disk_layers(name, &dev, &suspended, &layers, &nr);
 
 	if (ctl < 0)
 		return ctl;
@@ -180,7 +179,7 @@ int disk_map(const char *name, bool json)
 	struct show_map s;
 	unsigned int nr;
 	dev_t dev;
-	int ret, ctl = ask(name, &dev, &suspended, &layers, &nr);
+	int ret, ctl = disk_layers(name, &dev, &suspended, &layers, &nr);
 
 	if (ctl < 0)
 		return ctl;

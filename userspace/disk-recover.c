@@ -82,6 +82,29 @@ static bool drop_next(struct table *t)
 	return kept < i;
 }
 
+/* What a job could write: the kernel took it back, its device is still open so. */
+static int writable_left(struct recovery *r, dev_t disk, bool *change)
+{
+	int ret, ctl = control_open();
+	struct dm_chain_layer *layers;
+	unsigned int nr, i;
+
+	if (ctl < 0)
+		return ctl;
+	ret = control_layers(ctl, disk, &layers, &nr);
+	close(ctl);
+	if (ret)
+		return ret;
+	for (i = 0; i < nr; i++) {
+		if (!(layers[i].flags & DM_CHAIN_LAYER_DEV_RW))
+			continue;
+		*change = true;
+		say(r, "layer that was open for writing opened read-only");
+	}
+	free(layers);
+	return 0;
+}
+
 static int recover_table(struct recovery *r, dev_t disk)
 {
 	struct table t;
@@ -97,6 +120,8 @@ static int recover_table(struct recovery *r, dev_t disk)
 	}
 	if (r->ask || was(r, "resize"))
 		ret = longer(r, disk, &t, &change);
+	if (!ret && r->ask)
+		ret = writable_left(r, disk, &change);
 	if (!ret && change)
 		ret = dm_reload_resume(r->name, &t);
 	dm_table_free(&t);

@@ -44,6 +44,9 @@ static int look(struct growth *g)
 		return msg_fail(EXIT_REFUSED,
 				"%s: open read-only, it can't change its size",
 				g->name);
+	ret = perm_ask(g->ctl, g->disk, g->name, DM_CHAIN_OP_RESIZE);
+	if (ret)
+		return ret;
 	g->path = disk_layer_path(makedev(g->top.major, g->top.minor));
 	if (!g->path)
 		return msg_fail(EXIT_FAILED, "%s: out of memory", g->name);

@@ -26,8 +26,7 @@ int disk_find(const char *name, dev_t *dev)
 			name);
 }
 
-/* What a device is for the identity of a layer: the file behind it, if any. */
-static void true_identity(dev_t *dev, ino_t *ino)
+void disk_true_identity(dev_t *dev, ino_t *ino)
 {
 	char path[PATH_MAX];
 	dev_t fdev;
@@ -56,7 +55,7 @@ static bool is_layer(const struct table *t, const struct holding *h)
 
 		if (h->writable_only && !strcmp(t->layers[i].role, "ro"))
 			continue;
-		true_identity(&dev, &ino);
+		disk_true_identity(&dev, &ino);
 		if (dev == h->dev && ino == h->ino)
 			return true;
 	}
@@ -96,7 +95,7 @@ int disk_holding(const struct image *img, bool writable_only, char **name)
 	if (!module_present())
 		return 0;
 	if (img->is_bdev)
-		true_identity(&h.dev, &h.ino);
+		disk_true_identity(&h.dev, &h.ino);
 	ret = dm_each(holding_cb, &h);
 	*name = h.name;
 	return ret < 0 ? ret : 0;

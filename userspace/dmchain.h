@@ -25,6 +25,9 @@
  *	module.c	libkmod
  *	disk.c		open disks: who has which layer, where do they live
  *	disk-info.c	what the kernel says of a disk
+ *	layer-arg.c	LAYER: which layer of a disk is meant
+ *	perm-show.c	the permission matrix and holders, as text and as JSON
+ *	perm-check.c	would an operation be allowed, and who is in the way
  *	disk-resize.c	a disk grows while it is in use
  *	disk-recover.c	what a killed controller left
  *	run.c		locks between controllers
@@ -600,6 +603,7 @@ int cmd_list(int argc, char **argv);
 int cmd_table(int argc, char **argv);
 int cmd_snapshot(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
+int cmd_perm(int argc, char **argv);
 
 int disk_resize(const char *name, const char *size);
 

@@ -442,7 +442,8 @@ int loop_attach(const struct image *img, bool write, dev_t *dev)
 	/* Cancelled: it has its line already. */
 	if (fd == -ECANCELED)
 		return -EXIT_FAILED;
-	return msg_fail_errno(fd == -EROFS || fd == -EACCES ? EXIT_REFUSED :
+	return msg_fail_errno(fd == -EROFS || fd == -EACCES ||
+			      fd == -EPERM ? EXIT_REFUSED :
 							      EXIT_FAILED,
 			      -fd, "%s: no loop device for it", img->path);
 }

@@ -78,6 +78,23 @@ static const struct command commands[] = {
 	{ "recover", cmd_recover, "[NAME]",
 	  "finish or undo what a killed command or a crash left",
 	  "" },
+	{ "perm", cmd_perm,
+	  "[NAME] | matrix [--rst] | check OPERATION NAME|PATH | hold OPERATION NAME [--writable] -- COMMAND... [--top LAYER] [--base LAYER] [--into LAYER] [--format chain|raw]",
+	  "who holds which layer; would an operation be allowed",
+	  "  matrix         what each operation holds, and what it allows to others\n"
+	  "  check          ask only; exit code 3: refused, the holder is named\n"
+	  "  hold           hold what it needs while COMMAND runs; its exit code is passed on\n"
+	  "  --writable     ... and let the kernel open for writing what it may write\n"
+	  "  --rst          as a table of reStructuredText\n"
+	  "  --top LAYER    commit: top of the range; copy-layer: the layer (default: 0)\n"
+	  "  --base LAYER   commit: where the data goes (default: the layer below top);\n"
+	  "                 stream: what is kept (default: nothing)\n"
+	  "  --into LAYER   stream: where the data goes (default: 0)\n"
+	  "  --format F     format of PATH (default: chain)\n"
+	  "OPERATION: snapshot, resize, commit, active-commit, stream, mirror and copy-layer\n"
+	  "for an open disk; guest (to open it), export (the same, --read-only), create (a\n"
+	  "layer on it), resize, rebase, unsafe-rebase, unseal, new-id, check, repair and\n"
+	  "compare for a PATH. LAYER: an index (0 is the top), a path, a UUID or its start.\n" },
 };
 
 static void usage(void)

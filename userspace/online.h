@@ -76,6 +76,67 @@ bool klog_reason(int fd, char *buf, size_t len);
 /** control_instance() - random id of this load of the module */
 int control_instance(int ctl, struct chain_id *id);
 
+/**
+ * control_holders() - who holds layers
+ * @disk: those of its layers; 0: all that there are
+ * @holders: set to an array, to be freed
+ */
+int control_holders(int ctl, dev_t disk, struct dm_chain_holder **holders,
+		    unsigned int *nr);
+
+/**
+ * control_acquire_test() - would a disk's layers be granted to an operation
+ * @top: index, as in struct dm_chain_acquire
+ * @c: filled in if somebody is in the way
+ *
+ * Return: 0; 1 with @c; or a negative exit code with the line printed.
+ */
+int control_acquire_test(int ctl, dev_t disk, uint32_t op, uint32_t top,
+			 uint32_t base, struct dm_chain_conflict *c);
+
+/**
+ * control_acquire() - the same, and hold it
+ * @fd: set to the token's descriptor
+ */
+int control_acquire(int ctl, dev_t disk, uint32_t op, uint32_t top,
+		    uint32_t base, int *fd, struct dm_chain_conflict *c);
+
+/* perm-check.c */
+
+/**
+ * perm_ask() - would an operation on the top of a disk be granted
+ * @name: of the disk
+ * @op: enum dm_chain_op
+ *
+ * Before anything is made ready: the kernel asks again when it is done.
+ *
+ * Return: 0, or a negative exit code; the line names who is in the way.
+ */
+int perm_ask(int ctl, dev_t disk, const char *name, uint32_t op);
+
+/**
+ * perm_ask_images() - would all layers of a closed chain be granted to a disk
+ * @name: that it is to have
+ * @op: DM_CHAIN_OP_GUEST or _EXPORT
+ * @w: the chain
+ */
+int perm_ask_images(int ctl, const char *name, uint32_t op,
+		    const struct walk *w);
+
+/* upgrade.c */
+
+/**
+ * disk_upgrade() - lower layers become rw for an operation that holds them
+ * @name: of the disk, whose lock the caller has
+ * @rows: DM_CHAIN_OPROLE_* of each layer, top first
+ * @nr: layers
+ *
+ * Return: 0, or a negative exit code, and nothing is changed.
+ */
+int disk_upgrade(const char *name, const uint32_t *rows, unsigned int nr);
+/** disk_downgrade() - all lower layers are open read-only again */
+int disk_downgrade(const char *name);
+
 /* attach.c */
 
 /**
@@ -138,6 +199,10 @@ int disk_find(const char *name, dev_t *dev);
 /** disk_holding_path() - disk_holding() of what may not be an image at all */
 int disk_holding_path(const char *path, bool writable_only, char **name);
 
+/** disk_true_identity() - what a device is as a layer: if it is a loop, the file
+ * behind it, whose device and inode replace what was there */
+void disk_true_identity(dev_t *dev, ino_t *ino);
+
 /** disk_device_path() - node of a block device (malloc) */
 char *disk_device_path(dev_t dev);
 
@@ -147,6 +212,35 @@ char *disk_device_path(dev_t dev);
  * Through file systems, loop devices, partitions and other dm devices.
  */
 bool path_stands_on(const char *path, dev_t disk);
+
+/* disk-info.c */
+
+/**
+ * disk_layers() - what an open disk is made of
+ * @layers: set to an array, top first, to be freed
+ * @nr: without what is attached and not yet seen
+ *
+ * Return: the control device that was asked, or a negative exit code.
+ */
+int disk_layers(const char *name, dev_t *dev, bool *suspended,
+		struct dm_chain_layer **layers, unsigned int *nr);
+
+/* layer-arg.c */
+
+/**
+ * layer_arg() - LAYER: an index (0 = top), a path, a UUID or its start
+ * @text: a number of up to four digits is an index; what has a slash or exists
+ *	as a file is a path
+ * @name: of the disk
+ * @layers: of disk_layers()
+ * @nr: of these
+ * @index: set to the layer's
+ *
+ * Return: 0 or a negative exit code.
+ */
+int layer_arg(const char *text, const char *name,
+	      const struct dm_chain_layer *layers, unsigned int nr,
+	      unsigned int *index);
 
 /* disk-recover.c */
 

@@ -62,6 +62,10 @@ static const struct good {
 	{ "1 a chain rw 0", "1 a chain rw", 1, 0 },
 	{ "1 a chain rw 1 force", NULL, 1, 0, true },
 	{ "2 a chain rw b raw ro 1 force", NULL, 2, 0, true },
+	/* For a job that may write it: whether there is one is not grammar. */
+	{ "2 a chain rw b chain rw", NULL, 2, 0 },
+	{ "3 a chain rw b chain ro c raw rw", NULL, 3, 0 },
+	{ "3 n chain next a chain rw b chain rw", NULL, 3, 1 },
 	/* Words of the grammar are device names like any others. */
 	{ "2 raw chain rw chain raw ro", NULL, 2, 0 },
 	{ "1 1 chain rw 1 force", NULL, 1, 0, true },
@@ -147,10 +151,8 @@ static const struct bad {
 	{ "1 a chain w", "rw, ro or next" },
 	{ "1 a chain RW", "rw, ro or next" },
 	{ "1 a chain target", "rw, ro or next" },
-	{ "2 a chain rw b chain rw", "Only the top layer may be rw" },
-	{ "2 a chain ro b chain rw", "Only the top layer may be rw" },
-	{ "3 a chain rw b chain ro c raw rw", "Only the top layer may be rw" },
-	{ "3 n chain next a chain rw b chain rw", "Only the top layer may be rw" },
+	{ "3 a chain ro b chain ro c raw rw", "A lower layer may be rw only if the top is" },
+	{ "2 a chain ro b chain rw", "A lower layer may be rw only if the top is" },
 	{ "2 a raw rw b chain ro", "Only the lowest layer may be raw" },
 	{ "2 a raw rw b raw ro", "Only the lowest layer may be raw" },
 	{ "3 a chain rw b raw ro c chain ro", "Only the lowest layer may be raw" },

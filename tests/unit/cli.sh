@@ -87,7 +87,7 @@ spoil()
 		dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 }
 
-commands="create open close list info map check compare table snapshot resize
+commands="create open close list info map check compare table snapshot resize perm
 	new-id unseal recover"
 
 # --- Help and usage
@@ -229,6 +229,29 @@ t "the result is clean" 0 check copy
 t "resize beyond the maps" 1 resize ./copy 2T
 says "it tells the most" '1099511627776 bytes'
 t "resize to nonsense" 2 resize ./copy 1G1
+
+# --- perm, as far as it goes without a disk
+t "perm matrix" 0 perm matrix
+says "it has the active layer" '^guest  *active  *CR W  *CR WU MD RS LK$'
+says "and says what is what" 'CR consistent-read, W write, WU write-unchanged'
+t "perm matrix --json" 0 perm matrix --json
+is "a row for each role" "$(get "len(o)")" 30
+is "its keys" "$(get "sorted(o[0])")" '["allow", "operation", "require", "role"]'
+is "permissions by name" "$(get "[r['require'] for r in o if r['role'] == 'into']")" \
+	'[["write-unchanged", "metadata", "link"]]'
+is "all of them" "$(get "sorted(set(sum([r['allow'] for r in o], [])))")" \
+	'["consistent-read", "link", "metadata", "resize", "write", "write-unchanged"]'
+t "perm matrix --rst" 0 perm matrix --rst
+says "has rulers" '^=====*  ==*  ==*  ==*$'
+t "perm of a disk that isn't open" 1 perm nodisk
+t "perm check of no operation" 2 perm check fly ./top
+t "perm check of nothing" 2 perm check stream
+t "perm check of an image, by a disk's operation" 2 perm check stream ./top
+t "perm check of a disk, by an image's operation" 2 perm check create top-disk
+t "perm check with an option of another" 2 perm check create ./top --into 1
+t "perm check on a disk that isn't open" 1 perm check stream nodisk
+t "perm matrix of something" 2 perm matrix ./top
+t "perm --rst alone" 2 perm --rst
 
 # --- locks, odd names, output that can't be written
 exec 9< copy

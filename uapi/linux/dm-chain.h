@@ -13,6 +13,7 @@
 
 #include <linux/ioctl.h>
 #include <linux/types.h>
+#include <linux/dm-chain-perm.h>
 
 #define DM_CHAIN_TARGET		"chain"
 #define DM_CHAIN_CONTROL	"dm-chain"	/* misc device */
@@ -108,6 +109,7 @@ struct dm_chain_resize {
 #define DM_CHAIN_ROLE_NEXT	1	/* prepared top, not yet seen */
 
 #define DM_CHAIN_LAYER_FAILED	(1U << 0)	/* read-only until re-opened */
+#define DM_CHAIN_LAYER_DEV_RW	(1U << 1)	/* read-only, but its device is still open for writing: until the next reload */
 
 /**
  * struct dm_chain_layer - a layer of an open disk
@@ -224,6 +226,148 @@ struct dm_chain_expedite {
 	__u32	flags;
 };
 
+/**
+ * struct dm_chain_holder - who holds a layer, and how
+ * @uuid: of the layer; zero: raw
+ * @major: of the layer's device
+ * @minor:
+ * @row: enum dm_chain_oprole
+ * @op: enum dm_chain_op, that of @row
+ * @require: enum dm_chain_perm, what it needs
+ * @allow: what it leaves to others
+ * @id: of the token that holds it; 0: the table of a disk does
+ * @disk_major: of the disk whose table or job it is
+ * @disk_minor:
+ * @disk: name of that disk, ends with a zero byte
+ */
+struct dm_chain_holder {
+	__u8	uuid[16];
+	__u32	major;
+	__u32	minor;
+	__u32	row;
+	__u32	op;
+	__u32	require;
+	__u32	allow;
+	__u64	id;
+	__u32	disk_major;
+	__u32	disk_minor;
+	char	disk[128];
+};
+
+/**
+ * struct dm_chain_holders - who holds the layers of a disk, or all layers
+ * @major: in: of the dm device: holders of all of its layers, other disks' too;
+ *	0:0: all that there are
+ * @minor: in
+ * @nr: in: room in the array; out: holders there are (may be more)
+ * @holder_size: in: sizeof(struct dm_chain_holder) of the caller
+ * @holders: in: user address of the array
+ * @flags: zero
+ * @pad: zero
+ *
+ * The holders of one layer are neighbours; layers of a disk come top first.
+ * Errors: ENODEV.
+ */
+struct dm_chain_holders {
+	__u32	major;
+	__u32	minor;
+	__u32	nr;
+	__u32	holder_size;
+	__u64	holders;
+	__u32	flags;
+	__u32	pad;
+};
+
+/* Who of two requires what the other doesn't allow. */
+#define DM_CHAIN_CONFLICT_WANTED	1	/* what is wanted; the holder doesn't allow it */
+#define DM_CHAIN_CONFLICT_HELD		2	/* the holder; what is wanted doesn't allow it */
+
+/**
+ * struct dm_chain_conflict - why something was refused
+ * @holder: who is in the way, on which layer
+ * @row: enum dm_chain_oprole that was wanted on that layer
+ * @perm: enum dm_chain_perm, one bit; 0: it was refused for another reason, and
+ *	there is nothing in the other fields
+ * @direction: DM_CHAIN_CONFLICT_*
+ * @depth: index of the layer in the disk that it was wanted for, 0 = top
+ */
+struct dm_chain_conflict {
+	struct dm_chain_holder holder;
+	__u32	row;
+	__u32	perm;
+	__u32	direction;
+	__u32	depth;
+};
+
+#define DM_CHAIN_ACQUIRE_TEST	(1U << 0)	/* only ask: nothing is held after it */
+
+/**
+ * struct dm_chain_acquire - take what an operation needs on a disk's layers
+ * @major: in: of the dm device
+ * @minor: in
+ * @op: in: enum dm_chain_op; a commit of the active layer can be asked for as
+ *	DM_CHAIN_OP_COMMIT
+ * @flags: in: DM_CHAIN_ACQUIRE_*
+ * @top: in: index of the layer that it is about, 0 = top of the disk; commit:
+ *	top of the range; stream: the layer that takes the data in
+ * @base: in: commit: the layer that takes the data in; stream: first layer that
+ *	is not pulled in, the number of layers: none; else 0
+ * @fd: out: the token, close-on-exec; -1 with DM_CHAIN_ACQUIRE_TEST
+ * @pad: zero
+ * @id: out: of the token; 0 with DM_CHAIN_ACQUIRE_TEST
+ * @conflict: out, with EBUSY: the first conflict, from the top layer down
+ *
+ * All layers are granted, or none. Closing the last reference of the token
+ * gives them back. Its poll() and read() deliver struct dm_chain_event.
+ *
+ * Errors: ENODEV no such chain disk; EINVAL no such operation or layers;
+ * EBUSY refused, @conflict says by whom, or the disk is being switched; EROFS
+ * the disk is read-only.
+ */
+struct dm_chain_acquire {
+	__u32	major;
+	__u32	minor;
+	__u32	op;
+	__u32	flags;
+	__u32	top;
+	__u32	base;
+	__s32	fd;
+	__u32	pad;
+	__u64	id;
+	struct dm_chain_conflict conflict;
+};
+
+#define DM_CHAIN_EVENT_ACQUIRED		1	/* the token has its grants */
+#define DM_CHAIN_EVENT_UPGRADED		2	/* a layer became rw for it */
+#define DM_CHAIN_EVENT_DOWNGRADED	3	/* a layer is no longer rw for it */
+#define DM_CHAIN_EVENT_DISK_GONE	4	/* the disk was closed */
+#define DM_CHAIN_EVENT_LOST		5	/* events before this one were dropped */
+
+/**
+ * struct dm_chain_event - something that happened to a token
+ * @type: DM_CHAIN_EVENT_*
+ * @flags: zero
+ * @id: of the token
+ * @seq: one more than that of the token's event before, dropped ones count
+ * @time_ns: CLOCK_REALTIME
+ * @depth: index of the layer, if one is meant
+ * @pad: zero
+ * @uuid: of that layer; zero: raw, or none is meant
+ *
+ * A read() returns whole events, as many as there are and fit; with O_NONBLOCK
+ * EAGAIN if there are none. A buffer that has no room for one: EINVAL.
+ */
+struct dm_chain_event {
+	__u32	type;
+	__u32	flags;
+	__u64	id;
+	__u64	seq;
+	__u64	time_ns;
+	__u32	depth;
+	__u32	pad;
+	__u8	uuid[16];
+};
+
 #define DM_CHAIN_IOC_TYPE	0xdc
 #define DM_CHAIN_IOC_VERSION	_IOWR(DM_CHAIN_IOC_TYPE, 0, struct dm_chain_version)
 #define DM_CHAIN_IOC_SWITCH	_IOWR(DM_CHAIN_IOC_TYPE, 1, struct dm_chain_switch)
@@ -231,5 +375,7 @@ struct dm_chain_expedite {
 #define DM_CHAIN_IOC_LAYERS	_IOWR(DM_CHAIN_IOC_TYPE, 3, struct dm_chain_layers)
 #define DM_CHAIN_IOC_MAP	_IOWR(DM_CHAIN_IOC_TYPE, 4, struct dm_chain_map)
 #define DM_CHAIN_IOC_EXPEDITE	_IOWR(DM_CHAIN_IOC_TYPE, 5, struct dm_chain_expedite)
+#define DM_CHAIN_IOC_HOLDERS	_IOWR(DM_CHAIN_IOC_TYPE, 6, struct dm_chain_holders)
+#define DM_CHAIN_IOC_ACQUIRE	_IOWR(DM_CHAIN_IOC_TYPE, 7, struct dm_chain_acquire)
 
 #endif

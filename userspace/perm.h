@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the parts of `dmchain perm` share.
+ */
+#ifndef DMCHAIN_PERM_H
+#define DMCHAIN_PERM_H
+
+#include "online.h"
+#include "dm-chain-perm.h"
+
+/* perm-show.c */
+
+/** perm_show_matrix() - to stdout; @rst: as a table of reStructuredText */
+void perm_show_matrix(bool rst);
+/** perm_show_holders() - to stdout, those of one layer below each other */
+void perm_show_holders(const struct dm_chain_holder *h, unsigned int nr);
+/** perm_holder_json() - a holder and its layer */
+json_object *perm_holder_json(const struct dm_chain_holder *h);
+/** perm_rule_json() - add role and masks of a row to @o */
+void perm_rule_json(json_object *o, const struct chain_perm_rule *rule);
+/** perm_role() - of a row that may come from a newer module; never NULL */
+const char *perm_role(uint32_t row);
+
+/* perm-check.c */
+
+/**
+ * struct perm_question - would this be allowed?
+ * @op: name of the operation
+ * @object: NAME or PATH
+ * @format: of PATH, or NULL
+ * @top: LAYER, or NULL: commit, top of the range; else what it is about
+ * @base: LAYER, or NULL
+ * @into: LAYER, or NULL: stream
+ * @writable: hold: make the lower layers writable that it may write
+ */
+struct perm_question {
+	const char *op;
+	const char *object;
+	const char *format;
+	const char *top;
+	const char *base;
+	const char *into;
+	bool writable;
+};
+
+/**
+ * struct asked - a question on its way to its answer
+ * @q: the question
+ * @op: enum dm_chain_op
+ * @nr: layers
+ * @rows: enum dm_chain_oprole of each, top first
+ * @paths: of each, or NULL
+ */
+struct asked {
+	const struct perm_question *q;
+	uint32_t op;
+	unsigned int nr;
+	uint32_t *rows;
+	char **paths;
+};
+
+/** asked_check() - is there such an operation, has it these options */
+int asked_check(const struct asked *a);
+/** asked_about_disk() - is it about an open disk */
+bool asked_about_disk(const struct asked *a);
+/**
+ * asked_of_disk() - ask the kernel; @a is filled in
+ * @fd: set to a token's descriptor; NULL: only ask
+ */
+int asked_of_disk(struct asked *a, int *fd);
+void asked_free(struct asked *a);
+
+/** perm_check() - answer it: 0, -EXIT_REFUSED with the line, or another error */
+int perm_check(const struct perm_question *q);
+
+/* perm-hold.c */
+
+/**
+ * perm_hold() - hold what an operation needs while a command runs
+ * @command: its words, NULL at the end
+ *
+ * Return: the command's exit code, negated, or a negative exit code.
+ */
+int perm_hold(const struct perm_question *q, char **command);
+
+#endif

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Lower layers become writable for a job, and cease to be.
+ *
+ * The kernel takes a lower layer rw only for a disk that has a token for it,
+ * and refuses writes to it as soon as that is gone, whatever becomes of us. What
+ * is left to do then is to let dm's open for writing go, by a reload: here, or
+ * by recover.
+ *
+ * A loop device that was made read-only stays so. The image is attached through
+ * a second one, which has to have the same file behind it; the kernel proves
+ * that it holds the same layer before it lets the first one go. Nothing is
+ * changed unless all layers can be written.
+ */
+#include "perm.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+static bool row_writes(uint32_t row)
+{
+	const struct chain_perm_rule *r = chain_perm_rule(row);
+
+	return r && (r->require & (DM_CHAIN_PERM_W | DM_CHAIN_PERM_WU |
+				   DM_CHAIN_PERM_MD | DM_CHAIN_PERM_RS));
+}
+
+/* The path could lead elsewhere by now: what the loop has counts. */
+static int check_same(const char *name, const struct image *img, dev_t dev)
+{
+	char path[PATH_MAX];
+	dev_t fdev;
+	ino_t ino;
+
+	if (img->is_bdev ? img->dev == dev :
+	    loop_backing(dev, path, sizeof(path), &fdev, &ino) &&
+	    fdev == img->dev && ino == img->ino)
+		return 0;
+	return msg_fail(EXIT_FAILED, "%s: is not what disk %s has open; put back what was there",
+			img->path, name);
+}
+
+static int attach_writable(const char *name, const struct table_layer *l,
+			   struct attached *at)
+{
+	char *path = disk_layer_path(l->dev);
+	struct image img;
+	int ret;
+
+	if (!path)
+		return msg_fail(EXIT_FAILED, "%s: out of memory", name);
+	ret = image_open(&img, path, l->format, IMAGE_ANY_MARK);
+	free(path);
+	if (ret)
+		return ret;
+	ret = check_same(name, &img, l->dev);
+	if (!ret)
+		ret = attach_image(at, &img, true);
+	image_close(&img);
+	return ret;
+}
+
+/* The layers of a table come behind what is prepared. */
+static struct table_layer *layer_at(const struct table *t, unsigned int index)
+{
+	unsigned int i;
+
+	for (i = 0; i < t->nr; i++)
+		if (strcmp(t->layers[i].role, "next") && !index--)
+			return &t->layers[i];
+	return NULL;
+}
+
+static int attach_all(const char *name, const struct table *t,
+		      const uint32_t *rows, unsigned int nr,
+		      struct attached *at)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 1; i < nr && !ret; i++) {
+		struct table_layer *l = layer_at(t, i);
+
+		if (!l || !row_writes(rows[i]))
+			continue;
+		ret = attach_writable(name, l, &at[i]);
+		if (ret)
+			break;
+		l->dev = at[i].dev;
+		l->role = "rw";
+	}
+	return ret;
+}
+
+int disk_upgrade(const char *name, const uint32_t *rows, unsigned int nr)
+{
+	struct attached *at = calloc(nr, sizeof(*at));
+	struct table t = { 0 };
+	unsigned int i;
+	int ret;
+
+	if (!at)
+		return msg_fail(EXIT_FAILED, "%s: out of memory", name);
+	for (i = 0; i < nr; i++)
+		at[i].fd = -1;
+	ret = dm_table_read(name, &t, NULL);
+	if (!ret)
+		ret = attach_all(name, &t, rows, nr, at);
+	if (!ret)
+		ret = dm_reload_resume(name, &t);
+	for (i = 0; i < nr; i++)
+		attach_drop(&at[i]);
+	dm_table_free(&t);
+	free(at);
+	return ret;
+}
+
+int disk_downgrade(const char *name)
+{
+	struct table t;
+	unsigned int i;
+	int ret = dm_table_read(name, &t, NULL);
+
+	if (ret)
+		return ret;
+	for (i = 1; layer_at(&t, i); i++)
+		layer_at(&t, i)->role = "ro";
+	ret = dm_reload_resume(name, &t);
+	dm_table_free(&t);
+	return ret;
+}
