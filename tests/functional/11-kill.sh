@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=debug mem=1024 smp=2 timeout=400 group=main
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=400 group=main
 #
 # dmchain is killed at random points of open, snapshot, resize and close: half of
 # the time after a random delay, half at a random system call.

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=debug mem=1024 smp=2 timeout=700 udev=1 group=udev
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=700 udev=1 group=udev
 #
 # With udevd running: what a guest writes to its whole disk (RAID and LVM
 # members, partition tables) is nothing to the host, neither on the disk nor on

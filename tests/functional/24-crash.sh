@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug mem=1024 smp=2 timeout=360 group=main
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=360 group=main
 #
 # Power cuts. Three layers lie side by side on a device whose writes are
 # logged; a random load runs, with two snapshots. The log is replayed to

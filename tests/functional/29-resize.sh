@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=debug mem=1024 smp=2 timeout=300 group=main
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=300 group=main
 #
 # Sizes: what a shrink cuts off stays away, also when the shrink was killed
 # half way and whoever grows the layer next, the target or the controller, has
