@@ -41,6 +41,7 @@ static void disk_free(struct chain_disk *d)
 {
 	if (!d)
 		return;
+	cancel_work_sync(&d->back_work);
 	if (d->wq)
 		destroy_workqueue(d->wq);
 	chain_merge_destroy(d->merge);
@@ -79,6 +80,15 @@ static void take_back_work(struct work_struct *work)
 		return;
 	take_back(ci);
 	chain_disk_unpin(d);
+}
+
+/*
+ * Not on the disk's own queue: this waits for a switch, which may wait for what
+ * is queued there, and the rescuer can only run one at a time.
+ */
+void chain_disk_take_back(struct chain_disk *d)
+{
+	queue_work(system_unbound_wq, &d->back_work);
 }
 
 static void disk_init(struct chain_disk *d, struct mapped_device *md)

@@ -299,7 +299,7 @@ void chain_release(struct chain_holder *h)
 		drop_grants(h);
 		/* Here, where the disk is known to be there. */
 		if (close_gates(disk))
-			queue_work(disk->wq, &disk->back_work);
+			chain_disk_take_back(disk);
 	}
 	mutex_unlock(&chain_registry_mutex);
 }

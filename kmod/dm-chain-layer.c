@@ -888,6 +888,8 @@ void chain_layer_take_back(struct chain_disk *disk, struct chain_att *att)
 		close_rw(att);
 	mutex_lock(&chain_registry_mutex);
 	WRITE_ONCE(att->access[CHAIN_META], DM_CHAIN_ACCESS_RO);
+	/* Closed already, unless the table came when the token went. */
+	WRITE_ONCE(att->access[CHAIN_JOB], DM_CHAIN_ACCESS_RO);
 	chain_use_change(disk, att, DM_CHAIN_OPROLE_GUEST_LOWER);
 	att->word = CHAIN_WORD_RO;
 	mutex_unlock(&chain_registry_mutex);

@@ -472,6 +472,9 @@ static void bind_metas(struct chain_inst *ci)
 			continue;
 		chain_meta_bind(&ci->atts[i]);
 		chain_meta_resume(ci->atts[i].layer);
+		/* Who allowed it to be written may have gone meanwhile. */
+		if (ci->atts[i].row == DM_CHAIN_OPROLE_GUEST_THROUGH)
+			chain_disk_take_back(ci->disk);
 	}
 }
 
@@ -525,8 +528,6 @@ static void chain_resume(struct dm_target *ti)
 	mutex_unlock(&chain_registry_mutex);
 	bind_metas(ci);
 	WRITE_ONCE(disk->stop, false);
-	/* Who allowed a layer to be written may have gone before this came. */
-	queue_work(disk->wq, &disk->back_work);
 	if (disk->unmerged)
 		queue_work(disk->wq, &disk->merge_work);
 }

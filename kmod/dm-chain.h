@@ -694,6 +694,8 @@ int chain_disk_slots(struct chain_inst *ci);
 struct chain_disk *chain_disk_find(dev_t devt);
 bool chain_any_disk(void);
 
+/** chain_disk_take_back() - see soon what no job may write any more */
+void chain_disk_take_back(struct chain_disk *disk);
 /** chain_disk_dying() - a table goes: nobody finds or uses it any more */
 void chain_disk_dying(struct chain_inst *ci);
 
