@@ -30,6 +30,8 @@
  *	run.c		locks between controllers
  *	holder.c	who has a block device open
  *	klog.c		why the kernel refused
+ *	label.c		labels of image files: which, for whom, from when to when
+ *	label-*.c	templates; the attributes of a file; records of both
  *	size.c		input and output of sizes and ids
  *
  * Errors: a function that can fail returns 0 or a negative exit code (see enum
@@ -387,6 +389,19 @@ int extents_add(const struct dm_chain_extent *e, void *arg);
 /** extents_end() - hand on what is still kept */
 int extents_end(struct extents *x);
 
+/* label.c: the rest is in label.h */
+
+enum label_kind {
+	LABEL_NONE,
+	LABEL_RO,
+	LABEL_RW,
+};
+
+/** label_of() - the label that a file has now */
+enum label_kind label_of(dev_t dev, ino_t ino);
+/** label_name() - "none", "ro", "rw" */
+const char *label_name(enum label_kind kind);
+
 /* show.c */
 
 /**
@@ -397,6 +412,7 @@ int extents_end(struct extents *x);
  * @uuid: of a raw layer: zero
  * @parent_uuid: zero: none, or a raw parent
  * @access: "none", "ro", "rw"
+ * @label: that an image file has
  * @marks: DM_CHAIN_MARK_*
  * @size: virtual size
  * @data_bytes: in blocks held as data
@@ -412,6 +428,7 @@ struct show_layer {
 	struct chain_id uuid;
 	struct chain_id parent_uuid;
 	const char *access;
+	enum label_kind label;
 	uint32_t marks;
 	uint64_t size;
 	uint64_t data_bytes;
