@@ -7,6 +7,7 @@
  * the kernel switches to it and seals the old top; another reload opens that
  * one read-only. Until the switch all of it can be undone.
  */
+#include "label.h"
 #include "online.h"
 
 #include <errno.h>
@@ -385,6 +386,8 @@ static void undo(struct snapshot *s, struct disk_lock *l)
 	if (s->at.dev && detach_next(s))
 		return;
 	attach_drop(&s->at);
+	if (label_drop(s->name, s->img.fd, s->path))
+		return;
 	if (s->made)
 		unmake(s);
 	disk_lock_note(l, NULL);
@@ -401,10 +404,22 @@ static void reopen_old_top(struct snapshot *s, struct disk_lock *l)
 		dm_table_free(&t);
 	}
 	if (!ret)
+		ret = label_apply_device(s->name, s->old.layers[0].dev,
+					 LABEL_RO);
+	if (!ret)
 		disk_lock_note(l, NULL);
 	else
-		msg_warn("%s: the snapshot is made, but %s is still open for writing; dmchain recover %s",
+		msg_warn("%s: the snapshot is made, but %s is still open for writing, or labelled so; dmchain recover %s",
 			 s->name, s->top_path, s->name);
+}
+
+/* The new top's label before it is needed; whether the old one's can be taken
+ * away is known before the switch, which can't be undone. */
+static int give_labels(struct snapshot *s)
+{
+	int ret = label_probe_device(s->name, s->old.layers[0].dev);
+
+	return ret ? ret : label_apply(s->name, s->img.fd, s->path, LABEL_RW);
 }
 
 static int change(struct snapshot *s, struct disk_lock *l)
@@ -413,6 +428,8 @@ static int change(struct snapshot *s, struct disk_lock *l)
 
 	if (!ret)
 		ret = s->existing ? take_existing(s) : make_new(s, l);
+	if (!ret)
+		ret = give_labels(s);
 	if (!ret)
 		ret = attach_next(s);
 	if (!ret)

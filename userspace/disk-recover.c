@@ -3,6 +3,7 @@
  * What a killed controller left: finish it or undo it. Running it again, or
  * being killed in it, does no harm.
  */
+#include "label.h"
 #include "online.h"
 
 #include <fcntl.h>
@@ -231,10 +232,12 @@ int disk_recover_locked(struct disk_lock *l, bool ask, json_object *done)
 
 	if (r.note || ask)
 		ret = recover_device(&r);
-	if (!ret && r.note) {
+	if (!ret && r.note)
 		recover_file(&r);
+	if (!ret && (r.note || ask))
+		ret = label_sync(l->name, done);
+	if (!ret && r.note)
 		ret = disk_lock_note(l, NULL);
-	}
 	json_object_put(r.note);
 	return ret;
 }

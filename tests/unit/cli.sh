@@ -128,7 +128,7 @@ t "info --json" 0 info --json ./top
 is "info keys" "$(get "sorted(o)")" \
 	'["block-size", "device", "jobs", "layers", "name", "state", "virtual-size"]'
 is "layer keys" "$(get "sorted(o['layers'][0])")" \
-	'["access", "data-bytes", "device", "format", "index", "map-bytes", "marks", "parent-uuid", "path", "users", "uuid", "zero-bytes"]'
+	'["access", "data-bytes", "device", "format", "index", "label", "map-bytes", "marks", "parent-uuid", "path", "users", "uuid", "zero-bytes"]'
 is "layers" "$(get "[l['path'].split('/')[-1] for l in o['layers']]")" \
 	'["top", "mid", "base"]'
 is "parent links" "$(get "o['layers'][0]['parent-uuid'] == o['layers'][1]['uuid']")" true
