@@ -259,11 +259,12 @@ int cmd_open(int argc, char **argv)
 		{ "label-ro", &o.label_ro, NULL },
 		{ NULL, NULL, NULL },
 	};
-	int ret = args_parse(&argc, &argv, opts, 2, 2);
+	int ret = args_parse_layer(&argc, &argv, opts, 2, 2, 1);
 
 	if (!ret)
 		ret = args_format(format, &o.format);
-	if (!ret && !dm_name_valid(argv[0]))
+	/* Where a name or a layer may stand, fd:N is the layer. */
+	if (!ret && (!dm_name_valid(argv[0]) || arg_fd(argv[0]) >= 0))
 		ret = msg_fail(EXIT_USAGE,
 			       "%s: no name for a disk; letters, digits and any of #+-.:@_ (127 at most)",
 			       argv[0]);
