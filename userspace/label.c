@@ -311,13 +311,24 @@ static int give(int fd, struct label_record *r, const struct label_record *old,
 	return label_change(fd, r, old);
 }
 
+/* A successor has to find it. */
+static int refuse_nameless(const char *path, enum label_kind want)
+{
+	return msg_fail(EXIT_REFUSED,
+			"%s: has no path by which its label could be taken back; pass a file that has a name, or leave --label-%s out",
+			path, label_name(want));
+}
+
 static int apply_locked(const char *disk, int fd, const char *path,
 			enum label_kind want, const struct label *l)
 {
 	struct label_record r, old = { 0 };
 	bool had;
-	int ret = record_new(&r, fd, path);
+	int ret;
 
+	if (*path != '/' && want != LABEL_NONE)
+		return refuse_nameless(path, want);
+	ret = record_new(&r, fd, path);
 	if (ret)
 		return ret;
 	had = record_load(&old, r.key) && record_is(&old, fd);
