@@ -134,7 +134,8 @@ int args_format(const char *text, uint32_t *format);
 
 struct stat;
 
-/** arg_fd() - N of "fd:N", "/dev/fd/N" and "/proc/self/fd/N"; -1: a path */
+/** arg_fd() - N of "fd:N", "/dev/fd/N" and "/proc/self/fd/N", 0 of "/dev/stdin";
+ * -1: a path */
 int arg_fd(const char *arg);
 /**
  * arg_layer_check() - is a layer's argument a path, or an open descriptor?

@@ -35,7 +35,7 @@ static const char *number_of(const char *arg)
 
 int arg_fd(const char *arg)
 {
-	const char *text = number_of(arg);
+	const char *text = strcmp(arg, "/dev/stdin") ? number_of(arg) : "0";
 	unsigned long n;
 
 	if (!text || !*text || text[strspn(text, "0123456789")] ||

@@ -207,7 +207,7 @@ static void descriptors(void **state)
 		const char *arg;
 		int fd;
 	} cases[] = {
-		{ "fd:0", 0 }, { "fd:17", 17 }, { "/dev/fd/3", 3 },
+		{ "fd:0", 0 }, { "/dev/stdin", 0 }, { "fd:17", 17 }, { "/dev/fd/3", 3 },
 		{ "/proc/self/fd/2147483647", 2147483647 }, { "fd:", -1 },
 		{ "fd:-1", -1 }, { "fd:1x", -1 }, { "fd:x", -1 }, { "fd: 1", -1 },
 		{ "fd:2147483648", -1 }, { "fd:99999999999", -1 }, { "fd", -1 },
