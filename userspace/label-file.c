@@ -106,13 +106,16 @@ int label_write(int fd, const struct label *l)
 	return err;
 }
 
-int label_probe(int fd)
+int label_probe(int fd, const struct label *l)
 {
-	struct stat st;
+	struct label now;
+	int err = label_read(fd, &now);
+	bool equal = !err && l && label_equal(&now, l);
 
-	if (fstat(fd, &st) || fchmod(fd, st.st_mode & 07777))
-		return -errno;
-	return 0;
+	if (!err && !equal && fchmod(fd, now.mode))
+		err = -errno;
+	label_free(&now);
+	return err;
 }
 
 int label_remember(int fd, const struct label *l)

@@ -167,10 +167,20 @@ void label_free(struct label *l)
 	memset(l, 0, sizeof(*l));
 }
 
+/* Some tools write the NUL at the end, others don't; it means nothing. */
+static size_t context_len(const struct label *l)
+{
+	size_t len = l->selinux_len;
+
+	return len && !l->selinux[len - 1] ? len - 1 : len;
+}
+
 static bool same_context(const struct label *a, const struct label *b)
 {
-	return a->selinux_len == b->selinux_len && !a->selinux == !b->selinux &&
-	       (!a->selinux || !memcmp(a->selinux, b->selinux, a->selinux_len));
+	if (!a->selinux || !b->selinux)
+		return !a->selinux && !b->selinux;
+	return context_len(a) == context_len(b) &&
+	       !memcmp(a->selinux, b->selinux, context_len(a));
 }
 
 bool label_equal(const struct label *a, const struct label *b)

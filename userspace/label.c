@@ -261,7 +261,9 @@ static int label_change(int fd, struct label_record *r,
 		label_free(&now);
 		return ret;
 	}
-	if (!old)
+	/* A base on a read-only file system may be as it is to be. */
+	if (!label_equal(&now, &want) &&
+	    (!old || label_equal(&now, &r->before)))
 		err = label_remember(fd, &r->before);
 	if (!err)
 		err = label_write(fd, &want);
@@ -435,6 +437,7 @@ int label_heal(int fd, const char *path)
  * @keys: of the files that are layers, separated and ended by blanks
  * @open: the disk has a table
  * @check: look only whether labels could be taken back
+ * @left: a record has to wait until its file is found again
  * @done: texts of what was done, or NULL
  */
 struct sync {
@@ -442,6 +445,7 @@ struct sync {
 	char *keys;
 	bool open;
 	bool check;
+	bool left;
 	json_object *done;
 	int ret;
 };
@@ -498,7 +502,7 @@ int label_probe_device(const char *disk, dev_t dev)
 	if (!labelled || !loop_backing(dev, path, sizeof(path), &fdev, &ino))
 		return 0;
 	fd = open_layer(path, fdev, ino);
-	err = fd < 0 ? fd : label_probe(fd);
+	err = fd < 0 ? fd : label_probe(fd, NULL);
 	if (fd >= 0)
 		close(fd);
 	return err ? change_failed(path, LABEL_RO, err) : 0;
@@ -572,10 +576,15 @@ static int drop_record(struct sync *s, const struct label_record *r)
 		record_remove(r);
 		return 0;
 	}
-	if (fd < 0)
-		return change_failed(r->path, LABEL_NONE, fd);
+	if (fd < 0) {
+		s->left = true;
+		if (!s->check)
+			msg_warn("%s: can't be found to take its label back (%s); mount its file system there, then dmchain recover",
+				 r->path, strerror(-fd));
+		return 0;
+	}
 	if (s->check && !other_user(r, s->disk))
-		err = label_probe(fd);
+		err = label_probe(fd, &r->before);
 	ret = err ? change_failed(r->path, LABEL_NONE, err) :
 	      s->check ? 0 : label_drop(s->disk, fd, r->path);
 	close(fd);
@@ -608,7 +617,7 @@ int label_sync(const char *disk, json_object *done)
 	s.ret = sync_layers(&s);
 	record_each(sync_record, &s);
 	free(s.keys);
-	if (!s.ret && !s.open)
+	if (!s.ret && !s.open && !s.left)
 		templates_remove(disk);
 	return s.ret;
 }

@@ -57,8 +57,9 @@ int label_read(int fd, struct label *l);
 /** label_write() - change what differs; at no instant may anybody do what
  * neither the old nor the new label allows */
 int label_write(int fd, const struct label *l);
-/** label_probe() - would label_write() be allowed? Changes nothing */
-int label_probe(int fd);
+/** label_probe() - would label_write() be allowed, if it has anything to do?
+ * Changes nothing; @l NULL: it has */
+int label_probe(int fd, const struct label *l);
 
 /**
  * label_remember() - keep a label in the file itself, durably

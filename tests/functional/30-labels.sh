@@ -166,6 +166,18 @@ run_ok "recover" dmchain recover
 is "$(state a.img)" "0:0:600 -" "and takes back the rest"
 nothing_left "nothing is left"
 
+for i in 1 2 3 4; do
+	dmchain create p$i.img --backing base.img --backing-format chain >/dev/null
+done
+for i in 1 2 3 4; do
+	{ dmchain open p$i p$i.img "${labels[@]}" && touch ../open$i && dmchain close p$i; } >../out$i 2>&1 &
+done
+wait
+is "$(cat ../out?) $(ls ../open? | wc -l)" " 4" "four disks on it come and go at once"
+is "$(states base.img p1.img p4.img)" "$was_base|0:0:600 -|0:0:600 -" "all as it was"
+rm p?.img
+nothing_left "nothing is left"
+
 # --- failures: all as before
 
 same()	# NAME: as the files were
@@ -220,6 +232,35 @@ is "$(stat -c %u:%g:%a ../ram/f.img)" "5:6:660" "the file has them"
 run_ok "close" dmchain close d
 is "$(stat -c %u:%g:%a ../ram/f.img)" "0:0:600" "and what it had"
 umount ../ram
+nothing_left "nothing is left"
+
+truncate -s 64M ../store2
+mkfs.ext4 -q ../store2
+loop=$(losetup --show -f ../store2)
+mkdir ../two && mount "$loop" ../two
+dmchain create ../two/r.img --size 8M >/dev/null
+own ../two/r.img 107:64055:440 system_u:object_r:virt_content_t:s0
+mount -o remount,ro ../two
+run_ok "a read-only file system with the right label" dmchain open r ../two/r.img --read-only "${labels[@]}"
+is "$(kinds r) $(state ../two/r.img)" "ro $is_ro" "needs no change"
+run_ok "nor does close" dmchain close r
+nothing_left "nothing is left"
+refused 1 "r.img: can't get its label \(ro\): Read-only file system" "one with another" \
+	dmchain open r ../two/r.img --read-only --label-ro 1::
+nothing_left "nothing is left"
+mount -o remount,rw ../two
+own ../two/r.img 1:1:600
+run_ok "open" dmchain open r ../two/r.img "${labels[@]}"
+umount -l ../two
+run_ok "close, with the file out of reach" dmchain close r
+like "$(output)" "warning: .*/r.img: can't be found to take its label back" "says so"
+mount "$loop" ../two
+is "$(state ../two/r.img)" "$is_rw" "it has its label yet"
+run_ok "recover, with the file in reach" dmchain recover
+like "$(output)" "^r: label of .*/two/r.img taken back$" "says so"
+is "$(state ../two/r.img)" "1:1:600 system_u:object_r:virt_content_t:s0" "it has what it had"
+umount ../two
+losetup -d "$loop"
 nothing_left "nothing is left"
 
 # --- usage

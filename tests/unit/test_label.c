@@ -81,6 +81,28 @@ static void bad_labels(void **state)
 	assert_int_equal(label_parse(big, &l), -EXIT_USAGE);
 }
 
+static void equal_labels(void **state)
+{
+	struct label a = { LABEL_SELINUX, 1, 2, 3, "a:b:c", 6 }, b = a;
+
+	(void)state;
+	b.uid = b.gid = b.mode = 9;
+	assert_true(label_equal(&a, &b));
+	b.selinux_len = 5;
+	assert_true(label_equal(&a, &b));
+	b.selinux_len = 4;
+	assert_false(label_equal(&a, &b));
+	b.selinux = NULL;
+	b.selinux_len = 0;
+	assert_false(label_equal(&a, &b));
+	a.parts = b.parts = LABEL_MODE;
+	assert_false(label_equal(&a, &b));
+	a.parts = b.parts = 0;
+	assert_true(label_equal(&a, &b));
+	a.parts = LABEL_MODE;
+	assert_false(label_equal(&a, &b));
+}
+
 static void records(void **state)
 {
 	static const char * const bad[] = {
@@ -132,7 +154,7 @@ static void file_changes(void **state)
 	assert_int_equal(label_read(fd, &before), 0);
 	assert_int_equal(before.parts, ALL);
 	assert_int_equal(before.mode, 0600);
-	assert_int_equal(label_probe(fd), 0);
+	assert_int_equal(label_probe(fd, NULL), 0);
 	assert_int_equal(label_write(fd, &l), 0);
 	if (!geteuid()) {
 		l.parts = LABEL_OWNER | LABEL_GROUP;
@@ -306,6 +328,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(good_labels),
 		cmocka_unit_test(bad_labels),
+		cmocka_unit_test(equal_labels),
 		cmocka_unit_test(records),
 		cmocka_unit_test(file_changes),
 		cmocka_unit_test(file_memory),
