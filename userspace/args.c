@@ -5,9 +5,11 @@
 #include "dmchain.h"
 
 #include <getopt.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MAX_OPTS 16
+#define MAX_OPERANDS 4	/* of commands that know --fd */
 
 static void long_options(const struct arg_opt *opts, struct option *out)
 {
@@ -66,6 +68,45 @@ int args_parse(int *argc, char ***argv, const struct arg_opt *opts, int min,
 	*argc -= optind;
 	*argv += optind;
 	return check_operands(command, *argc, *argv, min, max);
+}
+
+/* The operands with the descriptor among them. */
+static int put_fd(int *argc, char ***argv, const char *command, const char *n,
+		  int min, int max, int at)
+{
+	static char *operands[MAX_OPERANDS + 1], text[32];
+	int i, ret;
+
+	if (!*n || n[strspn(n, "0123456789")] || strlen(n) > 10)
+		return msg_fail(EXIT_USAGE, "--fd %s: no descriptor's number", n);
+	ret = check_operands(command, *argc, *argv, min - 1, max - 1);
+	if (ret)
+		return ret;
+	snprintf(text, sizeof(text), "fd:%s", n);
+	for (i = 0; i < *argc; i++)
+		operands[i < at ? i : i + 1] = (*argv)[i];
+	operands[at] = text;
+	*argv = operands;
+	++*argc;
+	return 0;
+}
+
+int args_parse_layer(int *argc, char ***argv, const struct arg_opt *opts,
+		     int min, int max, int at)
+{
+	struct arg_opt all[MAX_OPTS + 1] = { 0 };
+	const char *command = (*argv)[0], *n = NULL;
+	int i, ret;
+
+	for (i = 0; opts && opts[i].name && i < MAX_OPTS - 1; i++)
+		all[i] = opts[i];
+	all[i] = (struct arg_opt){ "fd", &n, NULL };
+	ret = args_parse(argc, argv, all, 0, max);
+	if (!ret && n)
+		ret = put_fd(argc, argv, command, n, min, max, at);
+	if (!ret)
+		ret = check_operands(command, *argc, *argv, min, max);
+	return ret ? ret : arg_layer_check((*argv)[at]);
 }
 
 int args_format(const char *text, uint32_t *format)

@@ -14,12 +14,15 @@ int attach_image(struct attached *a, struct image *img, bool write)
 	a->fd = -1;
 	if (!img->is_bdev) {
 		a->fd = loop_attach(img, write, &a->dev);
-		return a->fd < 0 ? a->fd : 0;
+		ret = a->fd < 0 ? a->fd : 0;
+	} else {
+		/* Claimed for writing by us so far; dm wants to claim it now. */
+		image_release(img);
+		a->dev = img->dev;
+		ret = layer_marker_set(a->dev);
 	}
-	/* Claimed for writing by us so far; dm wants to claim it now. */
-	image_release(img);
-	a->dev = img->dev;
-	ret = layer_marker_set(a->dev);
+	if (!ret && img->given >= 0 && fd_read_only(img->given))
+		ret = layer_cap_set(a->dev);
 	return ret;
 }
 

@@ -527,7 +527,7 @@ int cmd_check(int argc, char **argv)
 		{ NULL, NULL, NULL },
 	};
 	uint32_t format;
-	int ret = args_parse(&argc, &argv, opts, 1, 1);
+	int ret = args_parse_layer(&argc, &argv, opts, 1, 1, 0);
 
 	if (!ret)
 		ret = args_format(format_given, &format);

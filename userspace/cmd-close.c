@@ -2,6 +2,7 @@
 /*
  * dmchain close NAME
  */
+#include "label.h"
 #include "online.h"
 
 /* Also of one that was never started: its device is all that there is. */
@@ -13,7 +14,27 @@ static int find(const char *name, struct dm_state *s)
 			name);
 }
 
-static int close_locked(const char *name)
+/*
+ * Its files get back what they had. That they can is known before the disk is
+ * closed, which can't be taken back; a killed close leaves the note.
+ */
+static int remove_disk(const char *name, struct disk_lock *l)
+{
+	int ret = label_check_drop(name);
+
+	if (!ret)
+		ret = disk_lock_note(l, note_new("close"));
+	if (ret)
+		return ret;
+	ret = dm_remove(name);
+	if (ret || !label_sync(name, NULL)) {
+		disk_lock_note(l, NULL);
+		return ret;
+	}
+	return -EXIT_FAILED;
+}
+
+static int close_locked(const char *name, struct disk_lock *l)
 {
 	struct table t = { 0 };
 	struct dm_state s;
@@ -23,7 +44,7 @@ static int close_locked(const char *name)
 	if (!ret && s.live)
 		ret = dm_table_read(name, &t, NULL);
 	if (!ret)
-		ret = dm_remove(name);
+		ret = remove_disk(name, l);
 	/* So that what comes after us finds the images free. */
 	for (i = 0; !ret && i < t.nr; i++)
 		loop_wait_gone(t.layers[i].dev);
@@ -42,7 +63,7 @@ int cmd_close(int argc, char **argv)
 		return -ret;
 	ret = disk_recover_locked(&l, false, NULL);
 	if (!ret)
-		ret = close_locked(argv[0]);
+		ret = close_locked(argv[0], &l);
 	disk_unlock(&l);
 	return -ret;
 }

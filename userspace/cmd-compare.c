@@ -255,6 +255,10 @@ int cmd_compare(int argc, char **argv)
 	struct side a = { 0 }, b = { 0 };
 	int ret = args_parse(&argc, &argv, opts, 2, 2);
 
+	if (!ret)
+		ret = arg_layer_check(argv[0]);
+	if (!ret)
+		ret = arg_layer_check(argv[1]);
 	if (ret)
 		return ret;
 	ret = open_side(&a, argv[0], format_a);

@@ -10,6 +10,8 @@
 
 /**
  * struct create - what is asked for, and what comes of it
+ * @path: as the user named it, a path or a descriptor
+ * @backing: the same of the parent
  * @size_given: --size is there; else the parent's size counts
  * @child: the new layer
  * @hdr: its header
@@ -72,7 +74,7 @@ static int parse(struct create *c, int argc, char **argv)
 		{ "force", NULL, &c->force },
 		{ NULL, NULL, NULL },
 	};
-	int ret = args_parse(&argc, &argv, opts, 1, 1);
+	int ret = args_parse_layer(&argc, &argv, opts, 1, 1, 0);
 
 	c->block_shift = DM_CHAIN_MIN_BLOCK_SHIFT;
 	if (!ret && c->block_size_given)
@@ -86,6 +88,8 @@ static int parse(struct create *c, int argc, char **argv)
 	if (ret)
 		return ret;
 	c->path = argv[0];
+	if (c->backing && (ret = arg_layer_check(c->backing)))
+		return ret;
 	if (!c->size_given && !c->backing)
 		return msg_fail(EXIT_USAGE, "%s: how large? say --size", c->path);
 	if (!c->backing != !c->backing_format)
@@ -214,11 +218,43 @@ static int choose_max_size(struct create *c)
 	return 0;
 }
 
+/* How the child finds its parent again. A relative way begins at a path. */
+static int make_parent_hint(struct create *c)
+{
+	char *child = arg_path(c->path), *parent;
+	int ret;
+
+	if (c->parent.nameless) {
+		free(child);
+		return msg_fail(EXIT_FAILED,
+				"%s: has no path by which its child could find it; pass a file that has a name",
+				c->backing);
+	}
+	parent = arg_fd(c->backing) >= 0 || !child ? strdup(c->parent.path) :
+						     strdup(c->backing);
+	ret = !parent ? msg_fail(EXIT_FAILED, "%s: out of memory", c->path) :
+	      hint_make(c->hdr.parent_path, child ? child : parent, parent);
+	free(child);
+	free(parent);
+	return ret;
+}
+
+/* Just for messages: a child without a path leaves none. */
+static int make_child_hint(struct create *c)
+{
+	char *child = arg_path(c->path);
+	int ret = child ? hint_make(c->parent.hdr.child_path, c->parent.path,
+				    child) : 0;
+
+	free(child);
+	return ret;
+}
+
 static int set_link(struct create *c)
 {
 	struct chain_header *h = &c->hdr;
 	struct chain_link *link = &h->parent;
-	int ret = hint_make(h->parent_path, c->path, c->backing);
+	int ret = make_parent_hint(c);
 
 	if (ret)
 		return ret;
@@ -275,7 +311,7 @@ static int seal_parent(struct create *c)
 		p->marks |= DM_CHAIN_MARK_MANY_CHILDREN;
 		return image_write_header(&c->parent);
 	}
-	ret = hint_make(p->child_path, c->parent.path, c->path);
+	ret = make_child_hint(c);
 	if (ret)
 		return ret;
 	drop_stale_use(c);

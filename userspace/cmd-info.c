@@ -49,6 +49,8 @@ static int fill_layer(struct image *img, struct show_layer *l)
 		return msg_fail(EXIT_FAILED, "%s: out of memory", img->path);
 	if (img->is_bdev)
 		l->device = strdup(img->path);
+	else
+		l->label = label_of(img->dev, img->ino);
 	ret = layer_users(img, &l->users);
 	if (ret)
 		return ret;
@@ -109,7 +111,7 @@ int cmd_info(int argc, char **argv)
 		{ NULL, NULL, NULL },
 	};
 	uint32_t format;
-	int ret = args_parse(&argc, &argv, opts, 1, 1);
+	int ret = args_parse_layer(&argc, &argv, opts, 1, 1, 0);
 
 	if (!ret)
 		ret = args_format(format_given, &format);

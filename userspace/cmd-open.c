@@ -2,6 +2,7 @@
 /*
  * dmchain open NAME PATH: a chain becomes a disk.
  */
+#include "label.h"
 #include "online.h"
 
 #include <stdlib.h>
@@ -15,6 +16,8 @@ struct opening {
 	uint32_t format;
 	bool read_only;
 	bool force;
+	const char *label_rw;
+	const char *label_ro;
 	int ctl;
 	struct walk walk;
 	struct table table;
@@ -135,6 +138,20 @@ static void make_uuid(const struct opening *o, char *buf, size_t len)
 	snprintf(buf, len, DMCHAIN_DM_UUID_PREFIX "%s%s", text, rest);
 }
 
+static int give_labels(struct opening *o)
+{
+	unsigned int i;
+	int ret = label_disk_set(o->name, o->label_rw, o->label_ro);
+
+	for (i = 0; !ret && i < o->walk.nr; i++) {
+		const struct image *img = &o->walk.images[i];
+
+		ret = label_apply(o->name, img->fd, img->path,
+				  i || o->read_only ? LABEL_RO : LABEL_RW);
+	}
+	return ret;
+}
+
 static int create(struct opening *o, struct disk_lock *l)
 {
 	char uuid[128];
@@ -142,10 +159,27 @@ static int create(struct opening *o, struct disk_lock *l)
 
 	make_uuid(o, uuid, sizeof(uuid));
 	ret = disk_lock_note(l, note_new("open"));
+	/* Who is to use the disk may need the files with it. */
+	if (!ret)
+		ret = give_labels(o);
 	if (!ret)
 		ret = dm_create(o->name, uuid, &o->table, o->force);
-	/* Undone already if it failed; a killed one leaves the note. */
-	disk_lock_note(l, NULL);
+	/* The disk is gone already, its labels go now; if not, by recover. */
+	if (!ret || !label_sync(o->name, NULL))
+		disk_lock_note(l, NULL);
+	return ret;
+}
+
+/* Of a disk of this name that went by dmsetup, and from before a reboot. */
+static int old_labels(struct opening *o)
+{
+	int ret = label_sync(o->name, NULL);
+	unsigned int i;
+
+	for (i = 0; !ret && i < o->walk.nr; i++)
+		if (!o->walk.images[i].is_bdev)
+			ret = label_heal(o->walk.images[i].fd,
+					 o->walk.images[i].path);
 	return ret;
 }
 
@@ -160,6 +194,8 @@ static int open_layers(struct opening *o, struct disk_lock *l)
 		ret = perm_ask_images(o->ctl, o->name, o->read_only ?
 				      DM_CHAIN_OP_EXPORT : DM_CHAIN_OP_GUEST,
 				      &o->walk);
+	if (!ret)
+		ret = old_labels(o);
 	if (!ret)
 		ret = attach_layers(o);
 	if (!ret)
@@ -223,16 +259,21 @@ int cmd_open(int argc, char **argv)
 		{ "format", &format, NULL },
 		{ "read-only", NULL, &o.read_only },
 		{ "force", NULL, &o.force },
+		{ "label-rw", &o.label_rw, NULL },
+		{ "label-ro", &o.label_ro, NULL },
 		{ NULL, NULL, NULL },
 	};
-	int ret = args_parse(&argc, &argv, opts, 2, 2);
+	int ret = args_parse_layer(&argc, &argv, opts, 2, 2, 1);
 
 	if (!ret)
 		ret = args_format(format, &o.format);
-	if (!ret && !dm_name_valid(argv[0]))
+	/* Where a name or a layer may stand, fd:N is the layer. */
+	if (!ret && (!dm_name_valid(argv[0]) || arg_fd(argv[0]) >= 0))
 		ret = msg_fail(EXIT_USAGE,
 			       "%s: no name for a disk; letters, digits and any of #+-.:@_ (127 at most)",
 			       argv[0]);
+	if (!ret)
+		ret = label_check_texts(o.label_rw, o.label_ro);
 	if (ret)
 		return -ret;
 	o.name = argv[0];

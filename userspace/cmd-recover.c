@@ -2,6 +2,7 @@
 /*
  * dmchain recover [NAME]
  */
+#include "label.h"
 #include "online.h"
 
 #include <stdlib.h>
@@ -98,6 +99,8 @@ int cmd_recover(int argc, char **argv)
 	/* Also what never became a device. */
 	if (!ret && !argc)
 		ret = disk_lock_each(add, &n);
+	if (!ret && !argc)
+		ret = label_each_disk(add, &n);
 	if (!ret)
 		ret = recover_all(&n);
 	layer_markers_clean();

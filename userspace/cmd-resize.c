@@ -167,7 +167,7 @@ int cmd_resize(int argc, char **argv)
 		{ "force", NULL, &r.force },
 		{ NULL, NULL, NULL },
 	};
-	int ret = args_parse(&argc, &argv, opts, 2, 2);
+	int ret = args_parse_layer(&argc, &argv, opts, 2, 2, 0);
 
 	if (ret)
 		return ret;

@@ -7,9 +7,11 @@
  * the kernel switches to it and seals the old top; another reload opens that
  * one read-only. Until the switch all of it can be undone.
  */
+#include "label.h"
 #include "online.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -18,6 +20,7 @@
 
 /**
  * struct snapshot - of one disk
+ * @arg: the new top, as the user named it: path or descriptor
  * @path: of the new top, absolute
  * @old: the table before
  * @layers: what the kernel says of the layers
@@ -28,6 +31,7 @@
  */
 struct snapshot {
 	const char *name;
+	const char *arg;
 	char *path;
 	bool existing;
 	int ctl;
@@ -63,6 +67,22 @@ static int check_table(const struct snapshot *s)
 				"%s: has %u layers already, more can't be; merge some first",
 				s->name, t->nr);
 	return 0;
+}
+
+/* The new layer's header has to name it, and close to lose nothing. */
+static int check_top_path(const struct snapshot *s)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	dev_t fdev;
+	ino_t ino;
+
+	if (!loop_backing(s->old.layers[0].dev, path, sizeof(path), &fdev, &ino) ||
+	    (!stat(path, &st) && st.st_dev == fdev && st.st_ino == ino))
+		return 0;
+	return msg_fail(EXIT_FAILED,
+			"%s: its top has no path by which a new layer could find it (%s); it was deleted, or opened by a descriptor without one",
+			s->name, path);
 }
 
 /* The cycle would not even need a second disk: each write would cause another. */
@@ -104,7 +124,8 @@ static int look(struct snapshot *s)
 	s->top_path = disk_layer_path(s->old.layers[0].dev);
 	if (!s->top_path)
 		return msg_fail(EXIT_FAILED, "%s: out of memory", s->name);
-	return check_place(s);
+	ret = check_top_path(s);
+	return ret ? ret : check_place(s);
 }
 
 /* The new top. */
@@ -175,7 +196,7 @@ static int set_paths(const struct snapshot *s, struct chain_header *h)
 
 static int set_header(struct snapshot *s)
 {
-	uint64_t size = s->old.sectors * 512, bytes = device_bytes(s->path);
+	uint64_t size = s->old.sectors * 512, bytes = device_bytes(s->arg);
 	uint32_t shift = block_shift(s);
 	uint64_t max = bytes ? chain_max_size_for(bytes, shift) :
 			       chain_default_max_size(size);
@@ -206,6 +227,8 @@ static json_object *note(const struct snapshot *s)
 			chain_layer_bytes(&s->hdr)));
 		json_object_object_add(o, "uuid", json_text(
 			id_text(&s->hdr.uuid, id)));
+		if (arg_fd(s->arg) >= 0)
+			json_object_object_add(o, "given", json_text(s->arg));
 	}
 	return o;
 }
@@ -215,7 +238,8 @@ static int check_absent(const struct snapshot *s)
 {
 	struct stat st;
 
-	if (lstat(s->path, &st) || device_bytes(s->path))
+	/* Of a given file image_make() sees whether it is empty. */
+	if (arg_fd(s->arg) >= 0 || lstat(s->path, &st) || device_bytes(s->arg))
 		return 0;
 	return msg_fail(EXIT_FAILED,
 			"%s: exists already; choose another name, or say --existing if create made it for this",
@@ -231,7 +255,7 @@ static int make_new(struct snapshot *s, struct disk_lock *l)
 	if (!ret)
 		ret = disk_lock_note(l, note(s));
 	if (!ret)
-		ret = image_make(&s->img, s->path, &s->hdr);
+		ret = image_make(&s->img, s->arg, &s->hdr);
 	if (ret)
 		return ret;
 	s->made = true;
@@ -303,7 +327,7 @@ static int check_new(const struct snapshot *s)
 static int take_existing(struct snapshot *s)
 {
 	struct chain_header *h = &s->img.hdr;
-	int ret = image_open(&s->img, s->path, DM_CHAIN_FORMAT_CHAIN,
+	int ret = image_open(&s->img, s->arg, DM_CHAIN_FORMAT_CHAIN,
 			     IMAGE_WRITE);
 
 	if (ret)
@@ -374,7 +398,7 @@ static void unmake(struct snapshot *s)
 {
 	if (s->img.is_bdev && s->img.fd < 0) {
 		image_close(&s->img);
-		if (image_open(&s->img, s->path, DM_CHAIN_FORMAT_CHAIN,
+		if (image_open(&s->img, s->arg, DM_CHAIN_FORMAT_CHAIN,
 			       IMAGE_WRITE | IMAGE_ANY_MARK))
 			return;
 	}
@@ -387,6 +411,8 @@ static void undo(struct snapshot *s, struct disk_lock *l)
 	if (s->at.dev && detach_next(s))
 		return;
 	attach_drop(&s->at);
+	if (label_drop(s->name, s->img.fd, s->path))
+		return;
 	if (s->made)
 		unmake(s);
 	disk_lock_note(l, NULL);
@@ -403,10 +429,22 @@ static void reopen_old_top(struct snapshot *s, struct disk_lock *l)
 		dm_table_free(&t);
 	}
 	if (!ret)
+		ret = label_apply_device(s->name, s->old.layers[0].dev,
+					 LABEL_RO);
+	if (!ret)
 		disk_lock_note(l, NULL);
 	else
-		msg_warn("%s: the snapshot is made, but %s is still open for writing; dmchain recover %s",
+		msg_warn("%s: the snapshot is made, but %s is still open for writing, or labelled so; dmchain recover %s",
 			 s->name, s->top_path, s->name);
+}
+
+/* The new top's label before it is needed; whether the old one's can be taken
+ * away is known before the switch, which can't be undone. */
+static int give_labels(struct snapshot *s)
+{
+	int ret = label_probe_device(s->name, s->old.layers[0].dev);
+
+	return ret ? ret : label_apply(s->name, s->img.fd, s->path, LABEL_RW);
 }
 
 static int change(struct snapshot *s, struct disk_lock *l)
@@ -415,6 +453,8 @@ static int change(struct snapshot *s, struct disk_lock *l)
 
 	if (!ret)
 		ret = s->existing ? take_existing(s) : make_new(s, l);
+	if (!ret)
+		ret = give_labels(s);
 	if (!ret)
 		ret = attach_next(s);
 	if (!ret)
@@ -478,15 +518,19 @@ static int snapshot_locked(struct snapshot *s, struct disk_lock *l)
 
 static int snapshot(char *name, const char *path, bool existing)
 {
-	struct snapshot s = { .name = name, .existing = existing };
+	struct snapshot s = { .name = name, .arg = path, .existing = existing };
 	struct disk_lock l;
 	dev_t dev;
 	int ret = disk_find(name, &dev);
 
 	if (ret)
 		return ret;
-	s.img.fd = s.at.fd = -1;
-	s.path = path_absolute(path);
+	s.img.fd = s.img.given = s.at.fd = -1;
+	s.path = arg_fd(path) < 0 ? path_absolute(path) : arg_path(path);
+	if (!s.path && arg_fd(path) >= 0)
+		return msg_fail(EXIT_FAILED,
+				"%s: has no path, and the disk could not be opened without one again; pass a file that has a name",
+				path);
 	if (!s.path)
 		return msg_fail_errno(EXIT_FAILED, errno, "%s: no such place",
 				      path);
@@ -517,5 +561,8 @@ int cmd_snapshot(int argc, char **argv)
 				"%s: say NAME=PATH, the disk and its new top",
 				argv[0]);
 	*sep = 0;
+	ret = arg_layer_check(sep + 1);
+	if (ret)
+		return ret;
 	return snapshot(argv[0], sep + 1, existing);
 }

@@ -61,7 +61,7 @@ int cmd_unseal(int argc, char **argv)
 		{ NULL, NULL, NULL },
 	};
 	struct image img;
-	int ret = args_parse(&argc, &argv, opts, 1, 1);
+	int ret = args_parse_layer(&argc, &argv, opts, 1, 1, 0);
 
 	if (!ret)
 		ret = image_open(&img, argv[0], DM_CHAIN_FORMAT_CHAIN,

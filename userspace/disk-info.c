@@ -72,8 +72,12 @@ static int users_cb(const char *name, dev_t dev, void *arg)
 
 static void fill_layer(struct show_layer *out, const struct dm_chain_layer *l)
 {
-	dev_t dev = makedev(l->major, l->minor);
+	dev_t dev = makedev(l->major, l->minor), fdev;
+	char path[PATH_MAX];
+	ino_t ino;
 
+	if (loop_backing(dev, path, sizeof(path), &fdev, &ino))
+		out->label = label_of(fdev, ino);
 	out->path = disk_layer_path(dev);
 	out->device = disk_device_path(dev);
 	out->format = l->format;

@@ -3,6 +3,7 @@
  * What a killed controller left: finish it or undo it. Running it again, or
  * being killed in it, does no harm.
  */
+#include "label.h"
 #include "online.h"
 
 #include <fcntl.h>
@@ -167,8 +168,8 @@ static bool never_used(const struct image *img)
 	if (link->format == DM_CHAIN_FORMAT_RAW)
 		return chain_id_is_null(&link->cid);
 	path = hint_resolve(img->path, img->hdr.parent_path);
-	if (!path || image_open(&parent, path, DM_CHAIN_FORMAT_CHAIN,
-				IMAGE_ANY_MARK)) {
+	if (!path || image_open_parent(&parent, path, DM_CHAIN_FORMAT_CHAIN,
+				       IMAGE_ANY_MARK, img->path)) {
 		free(path);
 		return false;
 	}
@@ -217,6 +218,12 @@ static bool half_made(const struct recovery *r, const char *path)
 	return yes;
 }
 
+/* One that was given by a descriptor was there before, empty. */
+static int remove_made(const struct recovery *r, const char *path)
+{
+	return note_text(r, "given") ? truncate(path, 0) : unlink(path);
+}
+
 /* The file that a snapshot made and did not come to use. */
 static void recover_file(struct recovery *r)
 {
@@ -232,14 +239,14 @@ static void recover_file(struct recovery *r)
 		return;
 	}
 	if (half_made(r, path)) {
-		if (!unlink(path))
+		if (!remove_made(r, path))
 			say(r, "half-made layer removed");
 		return;
 	}
 	if (image_open(&img, path, DM_CHAIN_FORMAT_CHAIN,
 		       IMAGE_WRITE | IMAGE_ANY_MARK))
 		return;
-	if (is_made(&img, uuid) && !unlink(path))
+	if (is_made(&img, uuid) && !remove_made(r, path))
 		say(r, "prepared layer removed");
 	image_close(&img);
 }
@@ -256,10 +263,12 @@ int disk_recover_locked(struct disk_lock *l, bool ask, json_object *done)
 
 	if (r.note || ask)
 		ret = recover_device(&r);
-	if (!ret && r.note) {
+	if (!ret && r.note)
 		recover_file(&r);
+	if (!ret && (r.note || ask))
+		ret = label_sync(l->name, done);
+	if (!ret && r.note)
 		ret = disk_lock_note(l, NULL);
-	}
 	json_object_put(r.note);
 	return ret;
 }

@@ -7,6 +7,7 @@
  *	cmd-*.c		one file a command: options, what it does, what it prints
  *	args.c		options and operands of a command
  *	msg.c		errors: one line, and the exit code that goes with it
+ *	fdarg.c		layers given as descriptors
  *	path.c		NAME or PATH; hints of where another layer lies
  *	host.c		the id of this machine in in-use marks
  *	image.c		a layer's file or device while no chain has it open: O_DIRECT,
@@ -33,6 +34,8 @@
  *	run.c		locks between controllers
  *	holder.c	who has a block device open
  *	klog.c		why the kernel refused
+ *	label.c		labels of image files: which, for whom, from when to when
+ *	label-*.c	templates; the attributes of a file; records of both
  *	size.c		input and output of sizes and ids
  *
  * Errors: a function that can fail returns 0 or a negative exit code (see enum
@@ -120,12 +123,48 @@ struct arg_opt {
 int args_parse(int *argc, char ***argv, const struct arg_opt *opts, int min,
 	       int max);
 
+/**
+ * args_parse_layer() - args_parse() of a command that has one layer
+ * @at: operand that names it; --fd N stands for fd:N in its place
+ */
+int args_parse_layer(int *argc, char ***argv, const struct arg_opt *opts,
+		     int min, int max, int at);
+
 /** args_format() - "raw" or "chain"; NULL: chain */
 int args_format(const char *text, uint32_t *format);
 
+/* fdarg.c */
+
+struct stat;
+
+/** arg_fd() - N of "fd:N", "/dev/fd/N" and "/proc/self/fd/N", 0 of "/dev/stdin";
+ * -1: a path */
+int arg_fd(const char *arg);
+/**
+ * arg_layer_check() - is a layer's argument a path, or an open descriptor?
+ *
+ * To be called before anything is opened. args_parse_layer() does it.
+ * Return: 0, or -EXIT_USAGE with the line printed.
+ */
+int arg_layer_check(const char *arg);
+/** arg_path() - @arg, or the path of its descriptor (malloc); NULL: it has none */
+char *arg_path(const char *arg);
+/** arg_stat() - of what @arg names */
+int arg_stat(const char *arg, struct stat *st);
+/** fd_path() - path that leads to a descriptor's file, (malloc), or NULL: it
+ * is deleted, or has never had one here */
+char *fd_path(int fd);
+/** fd_check_access() - may a layer be read, or written, through a descriptor? */
+int fd_check_access(int fd, const char *label, bool write);
+/** fd_read_only() - a descriptor through which nothing may ever be written */
+bool fd_read_only(int fd);
+/** fd_reopen() - a descriptor with other flags, or where we may not, the same
+ * one again; -1 with errno */
+int fd_reopen(int fd, int flags);
+
 /* path.c */
 
-/** arg_is_path() - has a '/', or is a file; all else names a disk */
+/** arg_is_path() - has a '/', is a file or fd:N; all else names a disk */
 bool arg_is_path(const char *arg);
 
 /** path_absolute() - with the folder's real path; the last part may be a link
@@ -171,6 +210,8 @@ void id_random(struct chain_id *id);
  * @path: absolute
  * @label: what error lines call it: the path, for a parent with its child's
  * @fd: O_DIRECT; -1 after image_release()
+ * @given: descriptor that the user gave, which is not ours to close; or -1
+ * @nameless: @given has no path; @path is fd:N then
  * @format: enum dm_chain_format, as named by the user or the child
  * @is_bdev: block device, not a file
  * @writable: opened for writing
@@ -185,6 +226,8 @@ struct image {
 	char *path;
 	char *label;
 	int fd;
+	int given;
+	bool nameless;
 	uint32_t format;
 	bool is_bdev;
 	bool writable;
@@ -204,6 +247,7 @@ struct image {
 
 /**
  * image_open() - open a closed or shared layer and read its header
+ * @path: path, or fd:N and the like: see arg_fd()
  * @format: DM_CHAIN_FORMAT_RAW or _CHAIN; nothing is ever probed
  *
  * Locks: flock, shared or exclusive (IMAGE_WRITE); a block device is opened
@@ -284,21 +328,24 @@ const char *marks_name(unsigned int i);
 /**
  * image_make() - a new layer, complete but for its headers
  * @img: filled in; writable
- * @path: a file to make, or a block device whose contents are given up
+ * @path: a file to make, or a block device whose contents are given up; or a
+ *	descriptor of such a device or of an empty file
  * @hdr: geometry, ids and link are final
  *
  * File: made O_EXCL, sized, presence map, durable. Device: header slots of a
  * former life zeroed | presence map, trailer zeroed. On failure there is no
- * file left.
+ * file left; one that was given is empty again.
  */
 int image_make(struct image *img, const char *path,
 	       const struct chain_header *hdr);
 /** image_make_commit() - headers and directory entry, durable; @img stays open.
  * What it fails to do image_make_undo() undoes. */
 int image_make_commit(struct image *img);
-/** image_make_undo() - remove the file, or the headers of a device; closes */
+/** image_make_undo() - remove (or empty) the file, or the headers of a device;
+ * closes */
 void image_make_undo(struct image *img);
-/** device_bytes() - size of a block device; 0 if @path is none */
+/** device_bytes() - size of a block device; 0 if @path, which may be a
+ * descriptor, is none */
 uint64_t device_bytes(const char *path);
 
 /* raw.c */
@@ -390,6 +437,19 @@ int extents_add(const struct dm_chain_extent *e, void *arg);
 /** extents_end() - hand on what is still kept */
 int extents_end(struct extents *x);
 
+/* label.c: the rest is in label.h */
+
+enum label_kind {
+	LABEL_NONE,
+	LABEL_RO,
+	LABEL_RW,
+};
+
+/** label_of() - the label that a file has now */
+enum label_kind label_of(dev_t dev, ino_t ino);
+/** label_name() - "none", "ro", "rw" */
+const char *label_name(enum label_kind kind);
+
 /* show.c */
 
 /**
@@ -400,6 +460,7 @@ int extents_end(struct extents *x);
  * @uuid: of a raw layer: zero
  * @parent_uuid: zero: none, or a raw parent
  * @access: "none", "ro", "rw"
+ * @label: that an image file has
  * @marks: DM_CHAIN_MARK_*
  * @size: virtual size
  * @data_bytes: in blocks held as data
@@ -415,6 +476,7 @@ struct show_layer {
 	struct chain_id uuid;
 	struct chain_id parent_uuid;
 	const char *access;
+	enum label_kind label;
 	uint32_t marks;
 	uint64_t size;
 	uint64_t data_bytes;
@@ -517,6 +579,11 @@ int layer_marker_set(dev_t dev);
 /** layer_markers_clean() - drop those of devices that are no layers (any more);
  * what this controller has set counts as long as a table has it */
 void layer_markers_clean(void);
+/** layer_cap_set() - a layer whose descriptor was read-only: in its marker, as
+ * long as that is there, for those who would write it later */
+int layer_cap_set(dev_t dev);
+/** layer_capped() - may never be written, whatever its path allows */
+bool layer_capped(dev_t dev);
 
 /* dm.c */
 

@@ -43,7 +43,7 @@ int image_identify(struct image *img)
 {
 	struct stat st;
 
-	if (stat(img->path, &st))
+	if (img->given >= 0 ? fstat(img->given, &st) : stat(img->path, &st))
 		return msg_fail_errno(open_code(errno), errno, "%s: can't open",
 				      img->label);
 	img->is_bdev = S_ISBLK(st.st_mode);
@@ -72,13 +72,19 @@ static int refuse_holder(struct image *img)
 }
 
 /* Some file systems have no O_DIRECT; then at least nothing old is read. */
+static int open_flags(struct image *img, int flags)
+{
+	return img->given >= 0 ? fd_reopen(img->given, flags) :
+				 open(img->path, flags | O_CLOEXEC);
+}
+
 static int open_fd(struct image *img, int flags)
 {
-	int fd = open(img->path, flags | O_DIRECT | O_CLOEXEC);
+	int fd = open_flags(img, flags | O_DIRECT);
 
 	if (fd >= 0 || errno != EINVAL)
 		return fd;
-	fd = open(img->path, flags | O_CLOEXEC);
+	fd = open_flags(img, flags);
 	if (fd < 0)
 		return fd;
 	if (img->is_bdev)
@@ -97,8 +103,14 @@ static bool read_only_will_do(int flags)
 static int open_file(struct image *img, int flags)
 {
 	bool write = flags & (IMAGE_WRITE | IMAGE_TRY_WRITE);
-	int ret = write ? refuse_holder(img) : 0;
+	int ret;
 
+	if (img->given >= 0 && (flags & IMAGE_TRY_WRITE))
+		write = !fd_read_only(img->given);
+	ret = img->given < 0 ? 0 :
+	      fd_check_access(img->given, img->label, write);
+	if (!ret && write)
+		ret = refuse_holder(img);
 	if (ret)
 		return ret;
 	img->fd = open_fd(img, !write ? O_RDONLY :
@@ -314,8 +326,15 @@ int image_init(struct image *img, const char *path, uint32_t format,
 {
 	memset(img, 0, sizeof(*img));
 	img->fd = -1;
+	/* A header must not reach into our descriptors. */
+	img->given = child ? -1 : arg_fd(path);
 	img->format = format;
-	img->path = path_absolute(path);
+	img->path = img->given >= 0 ? fd_path(img->given) : path_absolute(path);
+	if (img->given >= 0 && !img->path) {
+		img->nameless = true;
+		if (asprintf(&img->path, "fd:%d", img->given) < 0)
+			img->path = NULL;
+	}
 	if (!img->path)
 		return msg_fail_errno(EXIT_FAILED, errno, "%s: can't open", path);
 	if (!child)
@@ -347,6 +366,9 @@ int image_open(struct image *img, const char *path, uint32_t format, int flags)
 
 void image_release(struct image *img)
 {
+	/* Of what is a duplicate the lock would stay. */
+	if (img->fd >= 0 && img->given >= 0)
+		(void)flock(img->fd, LOCK_UN);
 	if (img->fd >= 0)
 		close(img->fd);
 	img->fd = -1;
@@ -359,7 +381,7 @@ void image_close(struct image *img)
 	free(img->path);
 	free(img->label);
 	memset(img, 0, sizeof(*img));
-	img->fd = -1;
+	img->fd = img->given = -1;
 }
 
 /* What is behind a loop device counts, not which of several devices. */

@@ -26,6 +26,7 @@
 #include <linux/major.h>
 
 #define MARKER_DIR	RUN_DIR "/layers"
+#define MARKER_CAP	"read-only\n"
 #define LOOPS_LOCK	RUN_DIR "/loops.lock"
 #define CONFIGURE_TRIES	64	/* somebody else may take the free one first */
 #define NODE_LOCK_TRIES	250	/* of 20 ms, while udev looks at the new node */
@@ -122,6 +123,31 @@ int layer_marker_set(dev_t dev)
 	ret = marker_set(dev);
 	close(lock);
 	return ret;
+}
+
+int layer_cap_set(dev_t dev)
+{
+	char path[64];
+	int fd, err = 0;
+
+	marker_path(dev, path, sizeof(path));
+	fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0 || pwrite(fd, MARKER_CAP, strlen(MARKER_CAP), 0) < 0)
+		err = errno;
+	if (fd >= 0)
+		close(fd);
+	if (!err)
+		return 0;
+	return msg_fail_errno(EXIT_FAILED, err, "%s: cannot be written", path);
+}
+
+bool layer_capped(dev_t dev)
+{
+	char path[64];
+	struct stat st;
+
+	marker_path(dev, path, sizeof(path));
+	return !stat(path, &st) && st.st_size;
 }
 
 static bool device_held(dev_t dev)
@@ -382,12 +408,20 @@ static int loop_bind(int ctl, int file, const struct image *img, bool write,
 	return fd;
 }
 
-/* The image's own descriptor is for direct I/O and may be read-only. */
+/*
+ * The image's own descriptor is for direct I/O and may be read-only. The one
+ * that the user gave is what the loop device gets, so that the kernel knows what
+ * it may do.
+ */
 static int reopen(const struct image *img, bool write)
 {
 	char path[64];
 	int fd;
 
+	if (img->given >= 0) {
+		fd = fcntl(img->given, F_DUPFD_CLOEXEC, 3);
+		return fd < 0 ? -errno : fd;
+	}
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", img->fd);
 	fd = open(path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;

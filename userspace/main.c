@@ -35,11 +35,17 @@ static const struct command commands[] = {
 	  "                         1T; devices: what fits)\n"
 	  "  --force                the parent's in-use mark is known to be stale\n"
 	  "A block device loses its contents.\n" },
-	{ "open", cmd_open, "NAME PATH [--format chain|raw] [--read-only] [--force]",
+	{ "open", cmd_open,
+	  "NAME PATH [--format chain|raw] [--read-only] [--force] [--label-rw LABEL] [--label-ro LABEL]",
 	  "activate the whole chain below PATH as /dev/mapper/NAME",
 	  "  --format F     format of PATH (default: chain); nothing is ever probed\n"
 	  "  --read-only    any layer of a chain can be opened so, also a sealed one\n"
-	  "  --force        an in-use mark is known to be stale\n" },
+	  "  --force        an in-use mark is known to be stale\n"
+	  "  --label-rw L   owner, group and mode, SELinux context of the image file that the\n"
+	  "                 disk writes: OWNER:GROUP:MODE[,selinux=CONTEXT] or selinux=CONTEXT;\n"
+	  "                 an empty part stays as it is\n"
+	  "  --label-ro L   the same for those that it reads\n"
+	  "What the files had before comes back when they are closed.\n" },
 	{ "close", cmd_close, "NAME", "deactivate a disk", "" },
 	{ "list", cmd_list, "", "open disks", "" },
 	{ "info", cmd_info, "NAME|PATH [--format chain|raw]",
@@ -105,6 +111,8 @@ static void usage(void)
 	     "       dmchain COMMAND --help | --help | --version\n");
 	for (i = 0; i < ARRAY_SIZE(commands); i++)
 		printf("  %-9s  %s\n", commands[i].name, commands[i].brief);
+	puts("\nWhere a layer's PATH is taken, fd:N is an open descriptor; its access mode caps\n"
+	     "what the layer may do. Where there is one PATH, --fd N may take its place.");
 	puts("\nExit codes: 0 done, 1 failed, 2 usage, 3 refused or in use, 4 not a valid image\n"
 	     "or not the parent it should be.");
 }

@@ -20,9 +20,11 @@ uint64_t device_bytes(const char *path)
 	uint64_t bytes = 0;
 	int fd;
 
-	if (stat(path, &st) || !S_ISBLK(st.st_mode))
+	if (arg_stat(path, &st) || !S_ISBLK(st.st_mode))
 		return 0;
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = arg_fd(path);
+	fd = fd < 0 ? open(path, O_RDONLY | O_CLOEXEC) :
+		      fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (fd < 0)
 		return 0;
 	if (ioctl(fd, BLKGETSIZE64, &bytes))
@@ -47,6 +49,35 @@ static int write_presence(struct image *img)
 	ret = image_write(img, buf, sectors * 512, h->presence_offset);
 	free(buf);
 	return ret;
+}
+
+/* Only an empty one: nothing says that its contents are given up. */
+static int take_given(struct image *img)
+{
+	struct stat st;
+	int ret = image_identify(img);
+
+	if (!ret)
+		ret = fd_check_access(img->given, img->label, true);
+	if (ret)
+		return ret;
+	if (fstat(img->given, &st) || st.st_size)
+		return msg_fail(EXIT_FAILED,
+				"%s: the file is not empty; pass a descriptor of an empty one",
+				img->label);
+	if (!ftruncate(img->given, (off_t)chain_layer_bytes(&img->hdr)))
+		return 0;
+	return msg_fail_errno(EXIT_FAILED, errno,
+			      "%s: can't make a file of %llu bytes", img->label,
+			      (unsigned long long)chain_layer_bytes(&img->hdr));
+}
+
+static void unmake_file(struct image *img)
+{
+	if (img->given < 0)
+		unlink(img->path);
+	else if (ftruncate(img->given, 0))
+		msg_warn("%s: can't be emptied", img->label);
 }
 
 static int make_file(struct image *img)
@@ -127,7 +158,7 @@ int image_make(struct image *img, const char *path,
 	if (ret)
 		return ret;
 	img->hdr = *hdr;
-	ret = device ? 0 : make_file(img);
+	ret = device ? 0 : img->given >= 0 ? take_given(img) : make_file(img);
 	if (ret) {
 		image_close(img);
 		return ret;
@@ -135,7 +166,7 @@ int image_make(struct image *img, const char *path,
 	ret = prepare(img);
 	if (ret) {
 		if (!device)
-			unlink(img->path);
+			unmake_file(img);
 		image_close(img);
 	}
 	return ret;
@@ -169,7 +200,8 @@ int image_make_commit(struct image *img)
 	ret = image_write_trailer(img);
 	if (!ret)
 		ret = image_write_slots(img);
-	if (!ret && !img->is_bdev)
+	/* What was given had its entry before. */
+	if (!ret && !img->is_bdev && img->given < 0)
 		ret = flush_folder(img);
 	return ret;
 }
@@ -177,7 +209,7 @@ int image_make_commit(struct image *img)
 void image_make_undo(struct image *img)
 {
 	if (!img->is_bdev)
-		unlink(img->path);
+		unmake_file(img);
 	else if (!image_zero(img, DM_CHAIN_PRESENCE_OFFSET, 0))
 		(void)image_flush(img);
 	image_close(img);

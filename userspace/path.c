@@ -14,7 +14,7 @@
 
 bool arg_is_path(const char *arg)
 {
-	return strchr(arg, '/') || !access(arg, F_OK);
+	return strchr(arg, '/') || arg_fd(arg) >= 0 || !access(arg, F_OK);
 }
 
 static bool is_device(const char *path)
@@ -137,6 +137,11 @@ char *hint_resolve(const char *owner, const char *hint)
 
 	if (*hint == '/')
 		return strdup(hint);
+	/* A descriptor without a path: relative to what? */
+	if (arg_fd(owner) >= 0) {
+		errno = ENOENT;
+		return NULL;
+	}
 	folder = hint_folder(owner);
 	if (folder && asprintf(&path, "%s/%s",
 			       strcmp(folder, "/") ? folder : "", hint) < 0)

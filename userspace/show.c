@@ -54,6 +54,8 @@ static json_object *json_layer(const struct show_layer *l, unsigned int index)
 	json_object_object_add(o, "uuid", json_id(&l->uuid));
 	json_object_object_add(o, "parent-uuid", json_id(&l->parent_uuid));
 	json_object_object_add(o, "access", json_object_new_string(l->access));
+	json_object_object_add(o, "label",
+			       json_object_new_string(label_name(l->label)));
 	json_object_object_add(o, "data-bytes",
 			       json_object_new_uint64(l->data_bytes));
 	json_object_object_add(o, "zero-bytes",
@@ -134,6 +136,8 @@ static void print_layer(const struct show_layer *l, unsigned int index)
 		printf("\n         marks:");
 		print_marks(l->marks);
 	}
+	if (l->label != LABEL_NONE)
+		printf("\n         label: %s", label_name(l->label));
 	for (user = l->users; user && *user; user++)
 		print_text(user == l->users ? "\n         users: " : ", ", *user);
 	putchar('\n');

@@ -10,8 +10,9 @@
  * A loop device that was made read-only stays so. The image is attached through
  * a second one, which has to have the same file behind it; the kernel proves
  * that it holds the same layer before it lets the first one go. Nothing is
- * changed unless all layers can be written.
+ * changed unless all layers can be written. Labels follow what is open how.
  */
+#include "label.h"
 #include "perm.h"
 
 #include <errno.h>
@@ -53,11 +54,21 @@ static int attach_writable(const char *name, const struct table_layer *l,
 
 	if (!path)
 		return msg_fail(EXIT_FAILED, "%s: out of memory", name);
+	if (layer_capped(l->dev)) {
+		ret = msg_fail(EXIT_REFUSED,
+			       "%s: disk %s has it by a descriptor that may only read; open the disk with one that may write",
+			       path, name);
+		free(path);
+		return ret;
+	}
 	ret = image_open(&img, path, l->format, IMAGE_ANY_MARK);
 	free(path);
 	if (ret)
 		return ret;
 	ret = check_same(name, &img, l->dev);
+	/* Who is to write it may have to be let in first. */
+	if (!ret)
+		ret = label_apply_device(name, l->dev, LABEL_RW);
 	if (!ret)
 		ret = attach_image(at, &img, true);
 	image_close(&img);
@@ -114,6 +125,8 @@ int disk_upgrade(const char *name, const uint32_t *rows, unsigned int nr)
 		ret = dm_reload_resume(name, &t);
 	for (i = 0; i < nr; i++)
 		attach_drop(&at[i]);
+	if (ret)
+		label_sync(name, NULL);
 	dm_table_free(&t);
 	free(at);
 	return ret;
@@ -131,5 +144,5 @@ int disk_downgrade(const char *name)
 		layer_at(&t, i)->role = "ro";
 	ret = dm_reload_resume(name, &t);
 	dm_table_free(&t);
-	return ret;
+	return ret ? ret : label_sync(name, NULL);
 }

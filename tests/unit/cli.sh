@@ -128,7 +128,7 @@ t "info --json" 0 info --json ./top
 is "info keys" "$(get "sorted(o)")" \
 	'["block-size", "device", "jobs", "layers", "name", "state", "virtual-size"]'
 is "layer keys" "$(get "sorted(o['layers'][0])")" \
-	'["access", "data-bytes", "device", "format", "index", "map-bytes", "marks", "parent-uuid", "path", "users", "uuid", "zero-bytes"]'
+	'["access", "data-bytes", "device", "format", "index", "label", "map-bytes", "marks", "parent-uuid", "path", "users", "uuid", "zero-bytes"]'
 is "layers" "$(get "[l['path'].split('/')[-1] for l in o['layers']]")" \
 	'["top", "mid", "base"]'
 is "parent links" "$(get "o['layers'][0]['parent-uuid'] == o['layers'][1]['uuid']")" true
@@ -265,6 +265,82 @@ t "operands behind --" 0 create --size 8M -- --odd
 t "are files" 0 check -- --odd
 "$DMCHAIN" info ./base > /dev/full 2> .err
 is "a full disk is no success" $? 1
+
+# --- descriptors
+t "create for descriptors" 0 create fdbase --size 8M
+exec 7<> fdbase 8< fdbase
+t "info of a descriptor" 0 info fd:8 --json
+is "it has its path" "$(get "o['layers'][0]['path'].split('/')[-1]")" '"fdbase"'
+t "info --fd" 0 info --fd 8
+says "the same" '/fdbase$'
+t "info of /dev/fd" 0 info /dev/fd/8
+t "info of /proc/self/fd" 0 info /proc/self/fd/8
+t "map" 0 map fd:8
+t "check" 0 check fd:8
+t "compare" 0 compare fd:8 fd:7
+t "new-id through a writable one" 0 new-id fd:7
+t "new-id through a read-only one" 3 new-id fd:8
+says "it says why" 'open for reading only'
+t "the same by /dev/fd, which could be opened anew" 3 new-id /dev/fd/8
+t "resize through a read-only one" 3 resize --fd 8 +1M
+t "resize through a writable one" 0 resize --fd 7 +1M
+t "unseal through a read-only one" 3 unseal fd:8
+t "check --repair too" 3 check fd:8 --repair
+exec 6>> fdbase
+t "one that appends is no reader" 3 info fd:6
+exec 6>&-
+exec 6<> /dev/null
+t "a character device" 4 info fd:6
+exec 6< "$folder"
+t "a folder" 4 info fd:6
+exec 6<&-
+exec 6< <(sleep 5)
+t "a pipe" 4 info fd:6
+exec 6<&-
+t "a closed descriptor" 2 info fd:6
+t "and by its number" 2 info --fd 6
+t "and by /dev/fd" 2 info /dev/fd/6
+for bad in fd: fd:x fd:-1 fd:3x fd:99999999999 fd:2147483647; do
+	t "bad number $bad" 2 info $bad
+	t "bad number $bad, for a parent" 2 create c --backing $bad --backing-format chain
+done
+for bad in "" x -1 99999999999; do
+	t "--fd '$bad'" 2 info --fd "$bad"
+done
+t "--fd and a path" 2 info --fd 8 ./fdbase
+t "--fd for two paths" 2 compare --fd 8 ./fdbase
+is "nothing was made" "$(ls c 2>&1 | wc -l)" 1
+t "create on a descriptor's layer" 0 create fdtop --backing fd:7 --backing-format chain --json
+is "its parent has a path" "$(get "o['parent'].split('/')[-1]")" '"fdbase"'
+t "the chain is found" 0 map ./fdtop
+t "create into a file that holds something" 1 create fd:7 --size 8M
+: > empty
+exec 6<> empty
+t "create into an empty one" 0 create fd:6 --backing ./fdtop --backing-format chain
+says "it is named as it was given" '^fd:6:'
+t "the chain is found" 0 map ./empty
+t "by the descriptor, too" 0 map fd:6
+: > empty2
+exec 5< empty2
+t "create into a read-only one" 3 create fd:5 --size 8M
+is "it stays empty" "$(stat -c %s empty2)" 0
+exec 5<> empty2
+t "a create that fails" 4 create fd:5 --backing fd:5 --backing-format raw
+is "leaves it empty" "$(stat -c %s empty2)" 0
+rm -f empty2
+t "a deleted file can be made an image" 0 create fd:5 --size 4M
+t "info" 0 info fd:5 --json
+is "it is called what it was given as" "$(get "o['layers'][0]['path']")" '"fd:5"'
+t "but has no path for a child" 1 create child --backing fd:5 --backing-format chain
+says "it says so" 'has no path'
+is "nothing was made" "$(ls child 2>&1 | wc -l)" 1
+exec 4<> rel
+t "a relative parent" 0 create fd:4 --backing fdbase --backing-format chain --force
+rm rel
+t "isn't found from a file without a path" 4 map fd:4
+exec 4<&- 5<&- 6<&- 7<&- 8<&-
+t "a file called fd:1" 0 create ./fd:1 --size 1M
+t "is a file by its path" 0 info ./fd:1
 
 echo "# $failed failed"
 [ $failed -eq 0 ]
