@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// sources: kmod/dm-chain-perm.c userspace/args.c userspace/cmd-perm.c userspace/layer-arg.c userspace/msg.c userspace/path.c userspace/perm-check.c userspace/perm-show.c userspace/size.c
+// sources: kmod/dm-chain-perm.c userspace/args.c userspace/fdarg.c userspace/cmd-perm.c userspace/layer-arg.c userspace/msg.c userspace/path.c userspace/perm-check.c userspace/perm-show.c userspace/size.c
 // libs: -ljson-c
 /*
  * `dmchain perm` and LAYER arguments, with a kernel of paper: two disks that
