@@ -73,6 +73,11 @@ module-debug:
 module-debug-in:
 	$(call build_module,$(DIR)/build,$(O)/mod-$(RELEASE),DM_CHAIN_KUNIT=1)
 
+# Without the gate that each I/O passes: tests/bench measures what that costs
+module-ungated-%:
+	$(call say,MODULE,ungated $*)
+	$(call build_module,$(kbuild_$*),$(O)/ungated,KCFLAGS='-Werror -DCHAIN_UNGATED=1')
+
 # sparse prints its findings, if any
 sparse:
 	$(call build_module,$(kbuild_6.12),$(O)/mod-$(patsubst linux-headers-%,%,$(notdir $(kbuild_6.12))),C=2 CF=-D__CHECK_ENDIAN__)

@@ -93,6 +93,7 @@ setup()
 	fill $ram
 	dmsetup create linear --table "0 $sectors linear $ram 0"
 	take_ram
+	one_ram=$ram
 	dmchain create $ram --size $size >/dev/null
 	dmchain open one $ram
 	fill /dev/mapper/one
@@ -236,11 +237,38 @@ measure_round()
 	thin_first first+fsync:thin /dev/mapper/first --fsync=1
 }
 
+#----------------------------------------------------------------
+# What the gate costs: the same disk, with the module as it is and without it
+#----------------------------------------------------------------
+
+# with_module FILE NAME
+with_module()
+{
+	dmchain close one
+	rmmod dm-chain
+	insmod "$1"
+	dmchain open one "$one_ram"
+	hit "$2" /dev/mapper/one randread
+}
+
+gate_rounds()
+{
+	local ko
+	wanted gate || return 0
+	ko=$(modinfo -n dm-chain)
+	dmsetup remove deep
+	for ((round = 1; round <= ROUNDS; round++)); do
+		with_module /build/ungated/kmod/dm-chain.ko gate:without
+		with_module "$ko" gate:with
+	done
+}
+
 setup
 for ((round = 1; round <= ROUNDS; round++)); do
 	echo "# round $round" >&2
 	measure_round
 done
+gate_rounds
 echo
 echo "Linux $(uname -r), $(fio --version), 4 KiB, queue depth 1, $ROUNDS rounds:"
 echo

@@ -25,10 +25,10 @@ function spread(list,	n, v)
 }
 
 END {
-	printf "%-15s %-15s %9s %8s %10s\n", "workload", "target", "ns/I/O", "spread", "to linear"
+	printf "%-15s %-15s %9s %8s %10s\n", "workload", "target", "ns/I/O", "spread", "ratio"
 	for (i = 1; i <= count; i++) {
 		split(name[i], part, ":")
-		base = part[1] ":linear"
+		base = part[1] == "gate" ? "gate:without" : part[1] ":linear"
 		m = median(all[name[i]])
 		if (i > 1 && part[1] != last)
 			print ""

@@ -323,6 +323,9 @@ table_refused "chain header|no header" "no chain layer" "0 2048 chain 1 $(trunca
 table_refused "." "no layers" "0 2048 chain 0"
 table_refused "." "words that it does not know" "0 2048 chain 1 $top chain wo"
 is "$(images)" "$before" "table: nothing is changed by all these"
+headeredit mid.img set both cid=00112233445566778899aabbccddeeff
+table_refused "modified after" "a modified parent" "0 2048 chain 3 $top chain rw $ro"
+cp --sparse=always made/mid.img x.img && dd if=x.img of=mid.img bs=4k count=129 conv=notrunc status=none
 
 run_ok "table: the right one" dmsetup create t --table "0 2048 chain 3 $top chain rw $ro"
 create n.img --size 1M
