@@ -13,7 +13,7 @@ cd "$TMP" || exit 1
 # Programs start faster from here, and it is all about starting them
 mkdir bin && cp "$(command -v dmchain)" bin/
 PATH=$TMP/bin:$PATH
-rounds=${ROUNDS:-50}
+rounds=${ROUNDS:-25}
 RANDOM=${SEED:-$$}
 echo "# seed $RANDOM"
 

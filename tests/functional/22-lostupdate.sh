@@ -11,7 +11,7 @@
 
 cd "$TMP" || exit 1
 rounds=${ROUNDS:-8000}
-[ "$KERNEL" != debug ] || rounds=$((rounds / 3))
+[ "$KERNEL" != debug ] || rounds=${ROUNDS:-1200}
 
 # Something to copy up
 run_ok "a raw base with data" sh -c "yes base | head -c 8M >base.raw"

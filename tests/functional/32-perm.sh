@@ -38,6 +38,37 @@ output | sed 's/^/# /'
 run_ok "... seen from the other disk" token /dev/mapper/b pairs 3
 no_violations "the gate refused nothing"
 
+# The controller gives the kernel's answers, and names who holds what
+cat >alike.sh <<'END'
+for what in "snapshot" "resize" "mirror" "commit --top 0 --base 1" "commit --top 1 --base 2" \
+	"commit --top 2 --base 3" "commit --top 3 --base 5" "stream --into 0 --base 2" \
+	"stream --into 2 --base 4" "stream --into 3" "copy-layer --top 1" "copy-layer --top 4"; do
+	set -- $what
+	top=0 base=0
+	[ $1 != stream ] || base=6
+	while [ $# -gt 1 ]; do
+		case $2 in
+		--top|--into)	top=$3;;
+		--base)		base=$3;;
+		esac
+		op=$1; shift 3; set -- $op "$@"
+	done
+	token /dev/mapper/a hold $1 $top $base >kernel 2>&1
+	kernel=$?
+	dmchain perm check ${what%% *} a ${what#"$1"} >controller 2>&1
+	controller=$?
+	[ $kernel = $controller ] || echo "$what: kernel $kernel, controller $controller"
+	[ $controller != 3 ] || grep -qE "held by [a-z]+ " controller || cat controller
+	echo $controller >>codes
+done
+END
+rm -f codes
+for first in "snapshot 0 0" "mirror 0 0" "commit 1 2" "commit 3 4" "stream 0 6" "stream 2 4" "copy-layer 3 0"; do
+	# shellcheck disable=SC2086 # three words
+	is "$(token /dev/mapper/a hold $first sh alike.sh)" "" "beside $first: controller and kernel alike"
+done
+is "$(sort -u codes | xargs)" "0 3" "both answers came"
+
 # --- from disk to disk, and who it is
 
 refused 3 "a2.img|held|holds" "unseal below open disks" dmchain unseal a2.img

@@ -385,19 +385,18 @@ static int fuzz(u64 count)
 		unsigned int size = rnd_below(&rng, 600), nr = rnd_below(&rng, 12);
 		u32 dev[2] = { major(disk), minor(disk) };
 		u64 user = (uintptr_t)room;
+		bool does;
 		int r;
 
 		memset(buf, 0, sizeof(buf));
 		for (k = rnd_below(&rng, 12); k; k--)
 			buf[rnd_below(&rng, size + 1)] = rnd(&rng) >> rnd_below(&rng, 8) * 8;
-		if (rnd_chance(&rng, 60))
+		/* A switch and a resize do what they are told: of no disk, here */
+		does = nr == _IOC_NR(DM_CHAIN_IOC_SWITCH) || nr == _IOC_NR(DM_CHAIN_IOC_RESIZE);
+		if (!does && rnd_chance(&rng, 60))
 			memcpy(buf, dev, sizeof(dev));
 		if (rnd_chance(&rng, 50))
 			memcpy(buf + 8 * (1 + rnd_below(&rng, 3)), &user, 8);
-		/* A switch and a resize do what they are told */
-		if (nr == _IOC_NR(DM_CHAIN_IOC_SWITCH) || nr == _IOC_NR(DM_CHAIN_IOC_RESIZE) ||
-		    !nr)
-			continue;
 		r = ioctl(ctl, _IOC(rnd_below(&rng, 20) ? 3 : rnd_below(&rng, 4),
 				    DM_CHAIN_IOC_TYPE, nr, size), buf);
 		errors[r ? errno & 255 : 0]++;
