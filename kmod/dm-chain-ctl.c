@@ -169,6 +169,8 @@ static int do_layers(struct call *call)
 
 /* Sectors that a map step looks at: bounds the work for a run that is cut. */
 #define MAP_STEP	(256U << (20 - SECTOR_SHIFT))
+/* ... and what a call does while a switch may wait for it. */
+#define MAP_STEPS	65536U
 
 /* Who decides at @sector; explicit zeroes have a depth, implied ones none. */
 static sector_t map_step(struct chain_inst *ci, sector_t sector, sector_t max,
@@ -222,10 +224,11 @@ static int map_emit(struct map_out *out)
 static int map_fill(struct chain_inst *ci, u64 *start, struct map_out *out)
 {
 	sector_t size = ci->ti->len, sector = *start >> SECTOR_SHIFT, n;
+	unsigned int steps = MAP_STEPS;
 	struct dm_chain_extent e;
 	int r;
 
-	while (sector < size) {
+	while (sector < size && steps--) {
 		n = map_step(ci, sector, min_t(sector_t, size - sector, MAP_STEP), &e);
 		if (!out->last.length || e.depth != out->last.depth ||
 		    e.state != out->last.state) {

@@ -79,7 +79,8 @@ static void take_back_work(struct work_struct *work)
 	if (chain_disk_pin(d->devt, &ci))
 		return;
 	take_back(ci);
-	chain_disk_unpin(d);
+	/* By then it may be another disk of that number. */
+	chain_disk_unpin(ci->disk);
 }
 
 /*
@@ -189,11 +190,11 @@ void chain_disk_dying(struct chain_inst *ci)
 	if (!d)
 		return;
 	mutex_lock(&chain_registry_mutex);
-	if (d->live == ci)
+	/* No table of ours took its place: before it lets its layers go. */
+	if (d->live == ci) {
 		d->live = NULL;
-	/* Before it lets its layers go. */
-	if (list_is_singular(&d->insts))
 		chain_holders_gone(d);
+	}
 	mutex_unlock(&chain_registry_mutex);
 	drain_pins(d);
 }

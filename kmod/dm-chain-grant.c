@@ -92,6 +92,23 @@ static u32 lower_or_through(u32 row, u32 job)
 	       DM_CHAIN_OPROLE_GUEST_THROUGH : row;
 }
 
+/*
+ * What a table's row amounts to: until it is taken back, a layer whose job has
+ * gone is read like any other.
+ */
+static u32 table_row(const struct chain_layer *l, const struct chain_disk *disk,
+		     u32 row)
+{
+	const struct chain_grant *g;
+
+	if (row != DM_CHAIN_OPROLE_GUEST_THROUGH)
+		return row;
+	list_for_each_entry(g, &l->grants, list)
+		if (g->holder->disk == disk && chain_perm_through(g->row))
+			return row;
+	return DM_CHAIN_OPROLE_GUEST_LOWER;
+}
+
 /* Is what @disk wants, by a token @own or by a table, in the way of a use? */
 static bool use_refuses(const struct chain_layer *l, const struct chain_use *u,
 			const struct chain_disk *disk, u32 want, bool own_token,
@@ -104,7 +121,9 @@ static bool use_refuses(const struct chain_layer *l, const struct chain_use *u,
 	for (row = 1; row < CHAIN_USE_ROWS; row++) {
 		if (!u->nr[row])
 			continue;
-		held = u->disk == disk ? lower_or_through(row, want) : row;
+		held = table_row(l, u->disk, row);
+		if (u->disk == disk)
+			held = lower_or_through(held, want);
 		if (clash(l, held, want, u->disk, 0, c))
 			return true;
 	}
@@ -143,7 +162,7 @@ int chain_use_add(struct chain_layer *l, struct chain_disk *disk,
 	struct chain_use *u = chain_find_use(l, disk);
 	struct dm_chain_conflict c;
 
-	if (refused(l, disk, att->row, false, &c)) {
+	if (refused(l, disk, table_row(l, disk, att->row), false, &c)) {
 		DMERR("%s: layer on %u:%u is held by %s (%s %s): %s is in the way",
 		      disk->name, c.holder.major, c.holder.minor, c.holder.disk,
 		      chain_perm_op_name(c.holder.op),
@@ -184,22 +203,43 @@ void chain_use_change(struct chain_disk *disk, struct chain_att *att, u8 row)
 
 /* --- Tokens and operations --- */
 
-static bool row_writes(u32 row)
-{
-	const struct chain_perm_rule *rule = chain_perm_rule(row);
-
-	return rule && rule->require & (DM_CHAIN_PERM_W | DM_CHAIN_PERM_WU |
-					DM_CHAIN_PERM_MD | DM_CHAIN_PERM_RS);
-}
-
-bool chain_written_by_job(const struct chain_layer *l,
-			  const struct chain_disk *disk)
+static bool has_token(const struct chain_layer *l,
+		      const struct chain_disk *disk, bool (*fits)(u32 row))
 {
 	const struct chain_grant *g;
 
 	lockdep_assert_held(&chain_registry_mutex);
 	list_for_each_entry(g, &l->grants, list)
-		if (g->holder->disk == disk && g->holder->id && row_writes(g->row))
+		if (g->holder->disk == disk && g->holder->id && fits(g->row))
+			return true;
+	return false;
+}
+
+bool chain_written_by_job(const struct chain_layer *l,
+			  const struct chain_disk *disk)
+{
+	return has_token(l, disk, chain_perm_writes);
+}
+
+u8 chain_job_access(const struct chain_layer *l, const struct chain_disk *disk)
+{
+	return has_token(l, disk, chain_perm_places) ? DM_CHAIN_ACCESS_RW :
+						       DM_CHAIN_ACCESS_RO;
+}
+
+static bool back_is_due(const struct chain_disk *disk,
+			const struct chain_att *att)
+{
+	return att->row == DM_CHAIN_OPROLE_GUEST_THROUGH && att->layer &&
+	       !chain_written_by_job(att->layer, disk);
+}
+
+static bool any_back_due(const struct chain_inst *ci)
+{
+	unsigned int i;
+
+	for (i = 0; i < ci->nr_atts; i++)
+		if (back_is_due(ci->disk, &ci->atts[i]))
 			return true;
 	return false;
 }
@@ -209,7 +249,6 @@ static int may_hold(const struct chain_inst *ci, const u32 *rows,
 {
 	unsigned int i;
 
-	memset(c, 0, sizeof(*c));
 	for (i = 0; i < ci->nr; i++) {
 		if (!rows[i] ||
 		    !refused(ci->order[i]->layer, ci->disk, rows[i], true, c))
@@ -246,11 +285,16 @@ int chain_hold(struct chain_inst *ci, const u32 *rows, struct chain_holder *h,
 {
 	int r;
 
+	memset(c, 0, sizeof(*c));
 	mutex_lock(&chain_registry_mutex);
-	r = may_hold(ci, rows, c);
+	/* If the table goes, chain_holders_gone() has been here already. */
+	r = ci->disk->live == ci ? may_hold(ci, rows, c) : -ENODEV;
 	/* What has been loaded was checked against the holders of its time. */
 	if (!r && !list_is_singular(&ci->disk->insts))
 		r = -EBUSY;
+	/* First what the job before had: else that would be taken from us. */
+	if (!r && h && h->id && any_back_due(ci))
+		r = -EAGAIN;
 	if (!r && h)
 		grant(ci, rows, h);
 	mutex_unlock(&chain_registry_mutex);
@@ -280,10 +324,11 @@ static bool close_gates(struct chain_disk *disk)
 			struct chain_att *att = &ci->atts[i];
 
 			if (att->row != DM_CHAIN_OPROLE_GUEST_THROUGH ||
-			    !att->layer || chain_written_by_job(att->layer, disk))
+			    !att->layer)
 				continue;
-			WRITE_ONCE(att->access[CHAIN_JOB], DM_CHAIN_ACCESS_RO);
-			any = true;
+			WRITE_ONCE(att->access[CHAIN_JOB],
+				   chain_job_access(att->layer, disk));
+			any |= back_is_due(disk, att);
 		}
 	}
 	return any;
@@ -348,6 +393,7 @@ static u32 shown_row(const struct chain_layer *l, const struct chain_disk *disk,
 {
 	const struct chain_grant *g;
 
+	row = table_row(l, disk, row);
 	list_for_each_entry(g, &l->grants, list)
 		if (g->holder->disk == disk)
 			row = lower_or_through(row, g->row);

@@ -27,6 +27,7 @@
  */
 #include <linux/random.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
@@ -77,9 +78,10 @@ static enum chain_header_status read_slots(struct chain_att *att, void *buf,
 	return chain_header_pick(slot[0], slot[1], h, stale);
 }
 
+/* Never fails: after a switch there is no way back. */
 static void *alloc_slots(void)
 {
-	return (void *)__get_free_pages(GFP_KERNEL, 1);
+	return (void *)__get_free_pages(GFP_KERNEL | __GFP_NOFAIL, 1);
 }
 
 static void free_slots(void *buf)
@@ -142,23 +144,20 @@ int chain_layer_update(struct chain_att *att, struct chain_header *hdr,
 	struct chain_layer *l = att->layer;
 	struct chain_header *seen;
 	void *buf;
-	int r = -ENOMEM;
+	int r;
 
 	lockdep_assert_held(&l->rw_mutex);
 	if (READ_ONCE(l->failed))
 		return -EIO;
 	buf = alloc_slots();
-	seen = kmalloc(sizeof(*seen), GFP_KERNEL);
-	if (buf && seen) {
-		r = update_locked(att, hdr, first, buf, seen);
-		if (r)
-			chain_layer_fail(l, r == -ESTALE ?
-					 "another writer has the layer; header update" :
-					 "header update", r);
-	}
+	seen = kmalloc(sizeof(*seen), GFP_KERNEL | __GFP_NOFAIL);
+	r = update_locked(att, hdr, first, buf, seen);
+	if (r)
+		chain_layer_fail(l, r == -ESTALE ?
+				 "another writer has the layer; header update" :
+				 "header update", r);
 	kfree(seen);
-	if (buf)
-		free_slots(buf);
+	free_slots(buf);
 	return r;
 }
 
@@ -169,8 +168,6 @@ int chain_layer_update_rest(struct chain_att *att)
 	int r, slot;
 
 	lockdep_assert_held(&l->rw_mutex);
-	if (!buf)
-		return -ENOMEM;
 	r = chain_rw(att, CHAIN_META, slot_offset[0], buf, DM_CHAIN_HEADER_BYTES, REQ_OP_READ);
 	slot = r ? 0 : rest_of(att, buf);
 	chain_header_encode(&l->hdr, buf);
@@ -187,8 +184,6 @@ int chain_layer_write_trailer(struct chain_att *att,
 	void *buf = alloc_slots();
 	int r;
 
-	if (!buf)
-		return -ENOMEM;
 	chain_header_encode(hdr, buf);
 	r = chain_rw(att, CHAIN_META, chain_trailer_offset(hdr), buf, DM_CHAIN_HEADER_BYTES,
 		     REQ_OP_WRITE | REQ_FUA);
@@ -222,7 +217,7 @@ static int load_groups(struct chain_att *att, u64 group, unsigned int n,
 						     buf + i * DM_CHAIN_GROUP_BYTES,
 						     words);
 		if (damaged)
-			DMWARN("layer %pUb: map group %llu damaged (sectors 0x%02x): EIO there",
+			DMWARN_LIMIT("layer %pUb: map group %llu damaged (sectors 0x%02x): EIO there",
 			       l->uuid.b, group + i, damaged);
 		if (chain_statemap_load_group(&l->map, group + i, words))
 			return -ENOMEM;
@@ -258,6 +253,8 @@ static int load_presence_sector(struct chain_att *att, u64 index,
 			return r;
 		i += run;
 		cond_resched();
+		if (fatal_signal_pending(current))
+			return -EINTR;
 	}
 	return 0;
 }
@@ -416,8 +413,12 @@ static bool device_taken(const struct chain_layer *me, dev_t devt)
 static bool may_move(const struct chain_layer *l, const struct chain_disk *disk,
 		     const struct chain_att *att)
 {
-	return chain_find_use(l, disk) && list_is_singular(&l->uses) &&
-	       !l->place[1].devt && att->row == DM_CHAIN_OPROLE_GUEST_THROUGH;
+	const struct chain_use *u = chain_find_use(l, disk);
+
+	/* Once it is written it stays where it is. */
+	return u && !u->nr[DM_CHAIN_OPROLE_GUEST_THROUGH] &&
+	       list_is_singular(&l->uses) && !l->place[1].devt &&
+	       att->row == DM_CHAIN_OPROLE_GUEST_THROUGH;
 }
 
 /* A raw layer has no name but its device: it is the lowest, before and after. */
@@ -482,13 +483,14 @@ static void leave_place(struct chain_layer *l, const struct chain_att *att)
 
 /* Drop a use; true if it was the last of the layer, which is then unlinked. */
 static bool drop_use(struct chain_layer *l, struct chain_disk *disk,
-		     const struct chain_att *att)
+		     struct chain_att *att)
 {
 	bool last;
 
 	mutex_lock(&chain_registry_mutex);
 	chain_use_drop(l, disk, att);
 	leave_place(l, att);
+	att->layer = NULL;
 	last = list_empty(&l->uses);
 	if (last)
 		list_del_init(&l->list);
@@ -515,6 +517,13 @@ static struct chain_layer *locate(struct chain_disk *disk,
 	if (l && !find_place(l, devt) && !may_move(l, disk, att)) {
 		*error = "Layer's UUID is in use on another device: a copy needs a new id";
 		return ERR_PTR(-EBUSY);
+	}
+	if (att->row == DM_CHAIN_OPROLE_GUEST_THROUGH) {
+		if (!list_is_singular(&l->uses)) {
+			*error = "A layer that another disk has can't be rw";
+			return ERR_PTR(-EBUSY);
+		}
+		att->access[CHAIN_JOB] = chain_job_access(l, disk);
 	}
 	if (device_taken(l, devt)) {
 		*error = "Device is in use as a layer of another format or UUID";
@@ -603,7 +612,7 @@ static int compare_header(struct chain_att *att, const struct chain_layer *l,
 	unsigned int stale;
 	int r = -ENOMEM;
 
-	if (h && buf) {
+	if (h) {
 		r = -EBUSY;
 		if (read_slots(att, buf, h, &stale) == CHAIN_HEADER_OK &&
 		    h->generation == l->hdr.generation &&
@@ -613,8 +622,7 @@ static int compare_header(struct chain_att *att, const struct chain_layer *l,
 		else
 			*error = "Device holds a copy of the layer: a copy needs a new id";
 	}
-	if (buf)
-		free_slots(buf);
+	free_slots(buf);
 	kfree(h);
 	return r;
 }
@@ -641,10 +649,11 @@ static int compare_raw(struct chain_disk *disk, struct chain_att *att,
 	struct chain_att *other;
 	int r = chain_disk_pin(disk->devt, &live);
 
+	*error = "Cannot read the raw layer";
 	if (r)
 		return r;
 	other = other_att(live, att);
-	if (other && !r)
+	if (other)
 		r = chain_raw_fingerprint(other, &old);
 	chain_disk_unpin(disk);
 	if (!r)
@@ -709,6 +718,13 @@ static const char *marks_forbid_write(const struct chain_header *h)
 	return NULL;
 }
 
+static const char *lower_forbids_write(const struct chain_header *h)
+{
+	if (h->compat_ro & ~DM_CHAIN_COMPAT_RO_KNOWN)
+		return "Layer has a feature that only allows reading";
+	return NULL;
+}
+
 /* Another machine, or another copy of what this kernel had open? */
 static const char *use_forbids_write(const struct chain_header *h)
 {
@@ -746,8 +762,12 @@ static int open_rw_locked(struct chain_disk *disk, struct chain_att *att,
 
 	if (l->meta)
 		return 0;
+	if (lower && READ_ONCE(l->failed)) {
+		*error = "Layer has failed: close the disk first";
+		return -EIO;
+	}
 	/* Seals and marks of commits are for the job to know. */
-	no = lower ? NULL : marks_forbid_write(&l->hdr);
+	no = lower ? lower_forbids_write(&l->hdr) : marks_forbid_write(&l->hdr);
 	if (!no && !force)
 		no = use_forbids_write(&l->hdr);
 	if (no) {
@@ -886,6 +906,8 @@ void chain_layer_take_back(struct chain_disk *disk, struct chain_att *att)
 	mutex_lock(&l->rw_mutex);
 	if (l->meta)
 		close_rw(att);
+	else if (chain_flush_dev(att))
+		chain_layer_fail(l, "flush", -EIO);
 	mutex_lock(&chain_registry_mutex);
 	WRITE_ONCE(att->access[CHAIN_META], DM_CHAIN_ACCESS_RO);
 	/* Closed already, unless the table came when the token went. */
@@ -936,20 +958,17 @@ int chain_layer_get(struct chain_disk *disk, struct chain_att *att, u32 format,
 		    char **error)
 {
 	void *buf = alloc_slots();
+	struct chain_layer *l;
 	int r;
 
 	*error = "Cannot allocate memory for a layer";
-	if (!buf)
-		return -ENOMEM;
 	r = get_uuid_and_layer(disk, att, format, buf, error);
 	free_slots(buf);
 	if (!r)
 		att->data_sector = att->layer->data_sector;
-	if (r && att->layer) {
-		if (drop_use(att->layer, disk, att))
-			free_layer(att->layer);
-		att->layer = NULL;
-	}
+	l = att->layer;
+	if (r && l && drop_use(l, disk, att))
+		free_layer(l);
 	return r;
 }
 
@@ -965,7 +984,6 @@ void chain_layer_put(struct chain_disk *disk, struct chain_att *att)
 	mutex_unlock(&l->rw_mutex);
 	if (drop_use(l, disk, att))
 		free_layer(l);
-	att->layer = NULL;
 }
 
 /* One sample, a page at a time: a commit record must not fail for memory. */
@@ -989,12 +1007,10 @@ static int fingerprint_sample(struct chain_att *att, struct chain_id *fp,
 
 int chain_raw_fingerprint(struct chain_att *att, struct chain_id *fp)
 {
-	void *page = (void *)__get_free_page(GFP_KERNEL);
+	void *page = (void *)__get_free_page(GFP_KERNEL | __GFP_NOFAIL);
 	unsigned int i;
 	int r = 0;
 
-	if (!page)
-		return -ENOMEM;
 	memset(fp, 0, sizeof(*fp));
 	for (i = 0; i < CHAIN_RAW_SAMPLES && !r; i++)
 		r = fingerprint_sample(att, fp, i, page);

@@ -55,6 +55,7 @@ struct group_buf {
 };
 
 struct chain_meta {
+	refcount_t ref;			/* the layer's, and hooks that look at it */
 	struct chain_layer *layer;
 	struct chain_att *att;
 	struct chain_groups g;
@@ -649,30 +650,59 @@ void chain_meta_release(struct chain_layer *l, bool failed)
 	spin_unlock_irq(&m->lock);
 }
 
+/*
+ * Suspend and resume can meet the end of a snapshot, or a layer's being taken
+ * back, which destroy the writer: they have a reference, or registry_mutex,
+ * under which the layer loses it.
+ */
 void chain_meta_bind(struct chain_att *att)
 {
+	mutex_lock(&chain_registry_mutex);
 	if (att->layer->meta)
 		att->layer->meta->att = att;
+	mutex_unlock(&chain_registry_mutex);
 }
 
-void chain_meta_quiesce(struct chain_layer *l)
+static void quiesce(struct chain_meta *m)
 {
-	struct chain_meta *m = l->meta;
-
-	if (!m)
-		return;
 	cancel_delayed_work_sync(&m->commit);
 	spin_lock_irq(&m->lock);
 	wait_event_lock_irq(m->idle, !m->running, m->lock);
 	spin_unlock_irq(&m->lock);
 }
 
+static void meta_free(struct chain_meta *m);
+
+static void meta_put(struct chain_meta *m)
+{
+	if (refcount_dec_and_test(&m->ref))
+		meta_free(m);
+}
+
+void chain_meta_quiesce(struct chain_layer *l)
+{
+	struct chain_meta *m;
+
+	mutex_lock(&chain_registry_mutex);
+	m = l->meta;
+	if (m)
+		refcount_inc(&m->ref);
+	mutex_unlock(&chain_registry_mutex);
+	if (!m)
+		return;
+	quiesce(m);
+	meta_put(m);
+}
+
 void chain_meta_resume(struct chain_layer *l)
 {
-	struct chain_meta *m = l->meta;
+	struct chain_meta *m;
 
+	mutex_lock(&chain_registry_mutex);
+	m = l->meta;
 	if (m && any_dirty(&m->g))
 		queue_delayed_work(m->wq, &m->commit, COMMIT_SECS * HZ);
+	mutex_unlock(&chain_registry_mutex);
 }
 
 /* --- Making and growing it --- */
@@ -742,6 +772,7 @@ static void meta_free(struct chain_meta *m)
 static void meta_init(struct chain_meta *m, struct chain_att *att,
 		      struct workqueue_struct *wq)
 {
+	refcount_set(&m->ref, 1);
 	m->layer = att->layer;
 	m->att = att;
 	m->wq = wq;
@@ -770,21 +801,26 @@ int chain_meta_create(struct chain_att *att, struct workqueue_struct *wq)
 		meta_free(m);
 		return r;
 	}
+	mutex_lock(&chain_registry_mutex);
 	att->layer->meta = m;
+	mutex_unlock(&chain_registry_mutex);
 	return 0;
 }
 
 void chain_meta_destroy(struct chain_layer *l)
 {
-	struct chain_meta *m = l->meta;
+	struct chain_meta *m;
 
+	mutex_lock(&chain_registry_mutex);
+	m = l->meta;
+	l->meta = NULL;
+	mutex_unlock(&chain_registry_mutex);
 	if (!m)
 		return;
-	chain_meta_quiesce(l);
+	quiesce(m);
 	cancel_work_sync(&m->work);
 	WARN_ON_ONCE(!list_empty(&m->waiters));
-	l->meta = NULL;
-	meta_free(m);
+	meta_put(m);
 }
 
 void *chain_meta_grow_alloc(u64 blocks)

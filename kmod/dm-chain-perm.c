@@ -110,6 +110,22 @@ bool chain_perm_through(u32 row)
 	}
 }
 
+bool chain_perm_places(u32 row)
+{
+	const struct chain_perm_rule *r = chain_perm_rule(row);
+
+	return r && r->require & (DM_CHAIN_PERM_W | DM_CHAIN_PERM_WU);
+}
+
+bool chain_perm_writes(u32 row)
+{
+	const struct chain_perm_rule *r = chain_perm_rule(row);
+	const u32 header = DM_CHAIN_PERM_MD | DM_CHAIN_PERM_CR;
+
+	return chain_perm_places(row) ||
+	       (r && (r->require & header) == DM_CHAIN_PERM_MD);
+}
+
 /*
  * Operations by the layers they are about: @at has @top; @above the layer above
  * it and @below the one below it, if there are such.
@@ -226,4 +242,6 @@ CHAIN_EXPORT_FOR_KUNIT(chain_perm);
 CHAIN_EXPORT_FOR_KUNIT(chain_perm_conflict);
 CHAIN_EXPORT_FOR_KUNIT(chain_perm_rows_conflict);
 CHAIN_EXPORT_FOR_KUNIT(chain_perm_through);
+CHAIN_EXPORT_FOR_KUNIT(chain_perm_places);
+CHAIN_EXPORT_FOR_KUNIT(chain_perm_writes);
 CHAIN_EXPORT_FOR_KUNIT(chain_perm_plan);

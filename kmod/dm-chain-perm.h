@@ -98,6 +98,18 @@ struct chain_perm_clash chain_perm_rows_conflict(u32 held, u32 want);
 bool chain_perm_through(u32 row);
 
 /**
+ * chain_perm_writes() - does a row write to the layer's device
+ * @row: enum dm_chain_oprole
+ *
+ * Data, or, of an overlay, its header. Who only notes something in the header
+ * of a layer that others read does that when it is closed.
+ */
+bool chain_perm_writes(u32 row);
+
+/** chain_perm_places() - does it write data */
+bool chain_perm_places(u32 row);
+
+/**
  * chain_perm_plan() - which layers of a disk an operation touches
  * @op: enum dm_chain_op
  * @top: layer that it is about, 0 = top of the chain; commit: top of the

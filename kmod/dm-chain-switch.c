@@ -135,6 +135,7 @@ static void push_top(struct chain_inst *ci)
 	ci->nr++;
 	ci->next->word = CHAIN_WORD_RW;
 	WRITE_ONCE(ci->next->access[CHAIN_GUEST], DM_CHAIN_ACCESS_RW);
+	WRITE_ONCE(ci->next->access[CHAIN_JOB], DM_CHAIN_ACCESS_RO);
 	chain_use_change(ci->disk, ci->next, DM_CHAIN_OPROLE_GUEST_ACTIVE);
 	/* To be frozen: its map still has to be written. */
 	WRITE_ONCE(old->access[CHAIN_GUEST], DM_CHAIN_ACCESS_RO);

@@ -514,6 +514,8 @@ static void chain_resume(struct dm_target *ti)
 	struct chain_inst *ci = ti->private;
 	struct chain_disk *disk = ci->disk;
 
+	/* The table before may be on its way out. */
+	mutex_lock(&chain_registry_mutex);
 	if (!disk->merge || !disk->live ||
 	    (disk->live != ci && !chain_same_below(disk->live, ci))) {
 		swap(disk->merge, ci->spare);
@@ -521,7 +523,6 @@ static void chain_resume(struct dm_target *ti)
 	}
 	atomic64_set(&disk->want, 0);
 	WRITE_ONCE(disk->full, false);
-	mutex_lock(&chain_registry_mutex);
 	if (disk->live != ci)
 		tell_upgrades(disk->live, ci);
 	disk->live = ci;

@@ -248,14 +248,18 @@ int chain_acquire(struct dm_chain_acquire *arg, struct file **file)
 	if (arg->flags & ~DM_CHAIN_ACQUIRE_TEST || arg->pad ||
 	    arg->op == DM_CHAIN_OP_GUEST || arg->op == DM_CHAIN_OP_EXPORT)
 		return -EINVAL;
-	r = chain_disk_pin(MKDEV(arg->major, arg->minor), &ci);
-	if (r)
-		return r;
 	arg->fd = -1;
 	arg->id = 0;
 	memset(&arg->conflict, 0, sizeof(arg->conflict));
-	r = acquire(ci, arg, file);
-	chain_disk_unpin(ci->disk);
+	do {
+		r = chain_disk_pin(MKDEV(arg->major, arg->minor), &ci);
+		if (r)
+			return r;
+		r = acquire(ci, arg, file);
+		chain_disk_unpin(ci->disk);
+		if (r == -EAGAIN && schedule_timeout_killable(1))
+			r = -EINTR;
+	} while (r == -EAGAIN);
 	if (arg->conflict.perm)
 		chain_holder_name(&arg->conflict.holder);
 	return r;

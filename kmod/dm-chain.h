@@ -83,7 +83,8 @@ struct chain_place {
  * @block_sectors_shift: sectors of a block, as a shift
  * @data_sector: sectors from the start of the device to virtual offset 0
  * @map: chain layers only
- * @meta: NULL unless open read-write; rw_mutex, and stable while so
+ * @meta: NULL unless open read-write; changes under rw_mutex and
+ *	registry_mutex, stable while written
  * @failed: a flush or metadata write failed: no more writes until re-opened
  */
 struct chain_layer {
@@ -414,6 +415,9 @@ unsigned int chain_layer_users(const struct chain_layer *l);
 bool chain_written_by_job(const struct chain_layer *l,
 			  const struct chain_disk *disk);
 
+/** chain_job_access() - what the gate allows jobs on it; registry_mutex held */
+u8 chain_job_access(const struct chain_layer *l, const struct chain_disk *disk);
+
 /**
  * chain_hold() - hold layers of a disk, all or none
  * @ci: live table, pinned
@@ -421,7 +425,8 @@ bool chain_written_by_job(const struct chain_layer *l,
  * @h: room for them in h->grants; NULL: only ask
  * @c: filled in if somebody is in the way, but for the name of the disk
  *
- * Return: 0; -EBUSY: somebody is, or (c->perm is 0) another table is loaded.
+ * Return: 0; -EBUSY: somebody is, or (c->perm is 0) another table is loaded;
+ * -ENODEV: the table goes; -EAGAIN: try again, without the pin in between.
  */
 int chain_hold(struct chain_inst *ci, const u32 *rows, struct chain_holder *h,
 	       struct dm_chain_conflict *c);

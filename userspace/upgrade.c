@@ -22,14 +22,6 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-static bool row_writes(uint32_t row)
-{
-	const struct chain_perm_rule *r = chain_perm_rule(row);
-
-	return r && (r->require & (DM_CHAIN_PERM_W | DM_CHAIN_PERM_WU |
-				   DM_CHAIN_PERM_MD | DM_CHAIN_PERM_RS));
-}
-
 /* The path could lead elsewhere by now: what the loop has counts. */
 static int check_same(const char *name, const struct image *img, dev_t dev)
 {
@@ -96,7 +88,7 @@ static int attach_all(const char *name, const struct table *t,
 	for (i = 1; i < nr && !ret; i++) {
 		struct table_layer *l = layer_at(t, i);
 
-		if (!l || !row_writes(rows[i]))
+		if (!l || !chain_perm_writes(rows[i]))
 			continue;
 		ret = attach_writable(name, l, &at[i]);
 		if (ret)

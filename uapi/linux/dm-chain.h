@@ -321,8 +321,8 @@ struct dm_chain_conflict {
  * gives them back. Its poll() and read() deliver struct dm_chain_event.
  *
  * Errors: ENODEV no such chain disk; EINVAL no such operation or layers;
- * EBUSY refused, @conflict says by whom, or the disk is being switched; EROFS
- * the disk is read-only.
+ * EBUSY refused: @conflict says by whom, or, with nothing in it, another table
+ * is loaded beside the running one.
  */
 struct dm_chain_acquire {
 	__u32	major;
