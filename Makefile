@@ -76,7 +76,7 @@ module-debug-in:
 # Without the gate that each I/O passes: tests/bench measures what that costs
 module-ungated-%:
 	$(call say,MODULE,ungated $*)
-	$(call build_module,$(kbuild_$*),$(O)/ungated,KCFLAGS='-Werror -DCHAIN_UNGATED=1')
+	$(call build_module,$(kbuild_$*),$(O)/ungated,KCFLAGS='-Werror -DCONFIG_DM_CHAIN_UNGATED=1')
 
 # sparse prints its findings, if any
 sparse:

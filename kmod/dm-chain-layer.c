@@ -217,8 +217,8 @@ static int load_groups(struct chain_att *att, u64 group, unsigned int n,
 						     buf + i * DM_CHAIN_GROUP_BYTES,
 						     words);
 		if (damaged)
-			DMWARN_LIMIT("layer %pUb: map group %llu damaged (sectors 0x%02x): EIO there",
-			       l->uuid.b, group + i, damaged);
+			DMWARN_LIMIT("layer %pUb: map group %llu damaged (0x%02x): EIO there",
+				     l->uuid.b, group + i, damaged);
 		if (chain_statemap_load_group(&l->map, group + i, words))
 			return -ENOMEM;
 	}

@@ -315,7 +315,7 @@ static inline bool chain_allowed(const struct chain_att *att,
 	u8 need = op_is_write(opf) ? DM_CHAIN_ACCESS_RW : DM_CHAIN_ACCESS_RO;
 
 	/* To measure what it costs, nothing else: tests/bench. */
-	if (IS_ENABLED(CHAIN_UNGATED))
+	if (IS_ENABLED(CONFIG_DM_CHAIN_UNGATED))
 		return true;
 	if (likely(READ_ONCE(att->access[who]) >= need))
 		return true;
