@@ -220,6 +220,36 @@ chattr -i mnt/raw.img 2>/dev/null
 run_ok "close" dmchain close r
 umount mnt
 
+# What a job leaves belongs to its disk until it is taken back, which may take
+# its time: here the layer above the base is on a device that is suspended
+yes raw | head -c 4M >raw.img
+truncate -s 24M slow.dev
+losetup -f slow.dev
+slowdev=$(loop_of slow.dev)
+run_ok "slow: a device" dmsetup create slow --table "0 $(blockdev --getsz "$slowdev") linear $slowdev 0"
+run_ok "slow: create" dmchain create /dev/mapper/slow --backing raw.img --backing-format raw
+run_ok "slow: open" dmchain open r /dev/mapper/slow
+run_ok "slow: snapshot" dmchain snapshot r=r2.img
+cat >slow.sh <<-'END'
+	dmsetup suspend --noflush slow
+	echo up >up3
+	sleep 60
+END
+run_ok "slow: the job is killed when its layer can't be taken back" bash -c "
+	dmchain perm hold commit r --top 1 --base 2 --writable -- sh slow.sh &
+	until [ -e up3 ]; do sleep 0.1; done; pkill -KILL -x dmchain; pkill -x sleep; wait; exit 0"
+rawdev=$(losetup -n -O NAME,RO -j raw.img | awk '$2 == 0 { print $1 }')
+run_fail any "slow: the base has no second writer meanwhile" dmsetup create thief \
+	--table "0 8192 chain 1 $rawdev raw rw"
+dmsetup remove thief 2>/dev/null
+run_ok "slow: resume" dmsetup resume slow
+wait_for 10 sh -c '! dmsetup table r | cut -d " " -f 8- | grep -q rw'
+is $? 0 "slow: then all is taken back"
+run_ok "slow: recover" dmchain recover r
+run_ok "slow: close" dmchain close r
+run_ok "slow: the device goes" dmsetup remove slow
+losetup -d "$slowdev"
+
 # --- a job holds its layers
 
 table=$(dmsetup table a)
