@@ -104,7 +104,8 @@ static void fill_chain(const struct chain_layer *l, struct dm_chain_layer *out)
 	memcpy(out->parent_uuid, l->hdr.parent.uuid.b, sizeof(out->parent_uuid));
 }
 
-static void fill_layer(const struct chain_att *att, struct dm_chain_layer *out)
+static void fill_layer(const struct chain_disk *disk,
+		       const struct chain_att *att, struct dm_chain_layer *out)
 {
 	struct chain_layer *l = att->layer;
 
@@ -126,17 +127,20 @@ static void fill_layer(const struct chain_att *att, struct dm_chain_layer *out)
 		mutex_unlock(&l->rw_mutex);
 	}
 	mutex_lock(&chain_registry_mutex);
+	if (chain_back_is_due(disk, att))
+		out->flags |= DM_CHAIN_LAYER_BACK;
 	out->users = chain_layer_users(l);
 	mutex_unlock(&chain_registry_mutex);
 }
 
 static int copy_layer(const struct dm_chain_layers *arg, u32 i,
+		      const struct chain_disk *disk,
 		      const struct chain_att *att)
 {
 	struct dm_chain_layer out;
 	u8 __user *to = u64_to_user_ptr(arg->layers);
 
-	fill_layer(att, &out);
+	fill_layer(disk, att, &out);
 	to += (size_t)i * arg->layer_size;
 	if (copy_to_user(to, &out, min_t(size_t, sizeof(out), arg->layer_size)))
 		return -EFAULT;
@@ -161,7 +165,8 @@ static int do_layers(struct call *call)
 		return r;
 	nr = ci->nr + (ci->next ? 1 : 0);
 	for (i = 0; i < min(nr, arg->nr) && !r; i++)
-		r = copy_layer(arg, i, i < ci->nr ? ci->order[i] : ci->next);
+		r = copy_layer(arg, i, ci->disk,
+			       i < ci->nr ? ci->order[i] : ci->next);
 	chain_disk_unpin(ci->disk);
 	arg->nr = nr;
 	return r;

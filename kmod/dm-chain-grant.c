@@ -227,8 +227,8 @@ u8 chain_job_access(const struct chain_layer *l, const struct chain_disk *disk)
 						       DM_CHAIN_ACCESS_RO;
 }
 
-static bool back_is_due(const struct chain_disk *disk,
-			const struct chain_att *att)
+bool chain_back_is_due(const struct chain_disk *disk,
+		       const struct chain_att *att)
 {
 	return att->row == DM_CHAIN_OPROLE_GUEST_THROUGH && att->layer &&
 	       !chain_written_by_job(att->layer, disk);
@@ -239,7 +239,7 @@ static bool any_back_due(const struct chain_inst *ci)
 	unsigned int i;
 
 	for (i = 0; i < ci->nr_atts; i++)
-		if (back_is_due(ci->disk, &ci->atts[i]))
+		if (chain_back_is_due(ci->disk, &ci->atts[i]))
 			return true;
 	return false;
 }
@@ -328,7 +328,7 @@ static bool close_gates(struct chain_disk *disk)
 				continue;
 			WRITE_ONCE(att->access[CHAIN_JOB],
 				   chain_job_access(att->layer, disk));
-			any |= back_is_due(disk, att);
+			any |= chain_back_is_due(disk, att);
 		}
 	}
 	return any;

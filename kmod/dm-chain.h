@@ -415,6 +415,10 @@ unsigned int chain_layer_users(const struct chain_layer *l);
 bool chain_written_by_job(const struct chain_layer *l,
 			  const struct chain_disk *disk);
 
+/** chain_back_is_due() - rw for a job that has gone; registry_mutex held */
+bool chain_back_is_due(const struct chain_disk *disk,
+		       const struct chain_att *att);
+
 /** chain_job_access() - what the gate allows jobs on it; registry_mutex held */
 u8 chain_job_access(const struct chain_layer *l, const struct chain_disk *disk);
 

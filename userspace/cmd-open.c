@@ -146,8 +146,12 @@ static int give_labels(struct opening *o)
 	for (i = 0; !ret && i < o->walk.nr; i++) {
 		const struct image *img = &o->walk.images[i];
 
-		ret = label_apply(o->name, img->fd, img->path,
-				  i || o->read_only ? LABEL_RO : LABEL_RW);
+		enum label_kind want = i || o->read_only ? LABEL_RO : LABEL_RW;
+
+		/* A loop device has a file, too: as all other commands see it. */
+		ret = img->is_bdev ?
+		      label_apply_device(o->name, img->dev, want) :
+		      label_apply(o->name, img->fd, img->path, want);
 	}
 	return ret;
 }

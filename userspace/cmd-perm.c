@@ -53,7 +53,7 @@ static int check(int argc, char **argv, struct perm_question *q)
 		return misplaced("check needs an operation and a NAME or PATH");
 	q->op = argv[1];
 	q->object = argv[2];
-	return perm_check(q);
+	return arg_layer_check(q->object) ? -EXIT_USAGE : perm_check(q);
 }
 
 static int hold(int argc, char **argv, struct perm_question *q)

@@ -222,7 +222,8 @@ static json_object *note(const struct snapshot *s)
 	char id[37];
 
 	if (!s->existing) {
-		json_object_object_add(o, "made", json_text(s->path));
+		json_object_object_add(o, "made",
+				       json_object_new_string(s->path));
 		json_object_object_add(o, "bytes", json_object_new_uint64(
 			chain_layer_bytes(&s->hdr)));
 		json_object_object_add(o, "uuid", json_text(
@@ -492,6 +493,19 @@ static void report(const struct snapshot *s)
 	show_json(o);
 }
 
+static int check_given(const struct snapshot *s)
+{
+	char *path = arg_path(s->arg);
+	bool same = path && !strcmp(path, s->path);
+
+	free(path);
+	if (same)
+		return 0;
+	return msg_fail(EXIT_FAILED,
+			"%s: is no longer at %s, and the disk could not be opened without it again; pass a file that has a name",
+			s->arg, s->path);
+}
+
 static int snapshot_locked(struct snapshot *s, struct disk_lock *l)
 {
 	int ret = disk_recover_locked(l, false, NULL);
@@ -502,6 +516,9 @@ static int snapshot_locked(struct snapshot *s, struct disk_lock *l)
 	if (s->ctl < 0)
 		return s->ctl;
 	ret = look(s);
+	/* While we waited the descriptor's path may have gone. */
+	if (!ret && arg_fd(s->arg) >= 0)
+		ret = check_given(s);
 	/* For both reloads and what comes between; gone with the descriptor. */
 	control_expedite(s->ctl, true);
 	if (!ret)

@@ -15,6 +15,7 @@
 #define CONTROL_PATH "/dev/" DM_CHAIN_CONTROL
 #define NODE_TRIES 200		/* of 10 ms: devtmpfs is faster, udev may not be */
 #define MAP_BATCH 4096
+#define BACK_TRIES 250		/* of 20 ms */
 
 static int hello(int fd)
 {
@@ -90,8 +91,8 @@ static int call_failed(dev_t disk, const char *what, int err)
 			      what);
 }
 
-int control_layers(int ctl, dev_t disk, struct dm_chain_layer **layers,
-		   unsigned int *nr)
+static int get_layers(int ctl, dev_t disk, struct dm_chain_layer **layers,
+		      unsigned int *nr)
 {
 	struct dm_chain_layers q;
 	struct dm_chain_layer *l = NULL, *more;
@@ -123,6 +124,32 @@ int control_layers(int ctl, dev_t disk, struct dm_chain_layer **layers,
 	*layers = l;
 	*nr = q.nr;
 	return 0;
+}
+
+static bool any_going_back(const struct dm_chain_layer *l, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		if (l[i].flags & DM_CHAIN_LAYER_BACK)
+			return true;
+	return false;
+}
+
+/* What a job could write is read-only again in a moment: who looks waits. */
+int control_layers(int ctl, dev_t disk, struct dm_chain_layer **layers,
+		   unsigned int *nr)
+{
+	unsigned int tries = BACK_TRIES;
+	int ret;
+
+	for (;;) {
+		ret = get_layers(ctl, disk, layers, nr);
+		if (ret || !any_going_back(*layers, *nr) || !tries--)
+			return ret;
+		free(*layers);
+		usleep(20000);
+	}
 }
 
 static uint64_t disk_bytes(dev_t disk)

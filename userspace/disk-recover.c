@@ -121,7 +121,7 @@ static int recover_table(struct recovery *r, dev_t disk)
 	}
 	if (r->ask || was(r, "resize"))
 		ret = longer(r, disk, &t, &change);
-	if (!ret && r->ask)
+	if (!ret && (r->ask || was(r, "hold")))
 		ret = writable_left(r, disk, &change);
 	if (!ret && change)
 		ret = dm_reload_resume(r->name, &t);
@@ -221,7 +221,16 @@ static bool half_made(const struct recovery *r, const char *path)
 /* One that was given by a descriptor was there before, empty. */
 static int remove_made(const struct recovery *r, const char *path)
 {
-	return note_text(r, "given") ? truncate(path, 0) : unlink(path);
+	int fd, err;
+
+	if (!note_text(r, "given"))
+		return unlink(path);
+	fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return -1;
+	err = ftruncate(fd, 0);
+	close(fd);
+	return err;
 }
 
 /* The file that a snapshot made and did not come to use. */
@@ -265,7 +274,8 @@ int disk_recover_locked(struct disk_lock *l, bool ask, json_object *done)
 		ret = recover_device(&r);
 	if (!ret && r.note)
 		recover_file(&r);
-	if (!ret && (r.note || ask))
+	/* Also without a note: a killed hold leaves none. */
+	if (!ret)
 		ret = label_sync(l->name, done);
 	if (!ret && r.note)
 		ret = disk_lock_note(l, NULL);

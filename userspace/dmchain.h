@@ -370,6 +370,9 @@ struct walk {
 #define WALK_LAX	2	/* info, check: go on after a link that doesn't fit */
 #define WALK_FORCE	4	/* an in-use mark of another host doesn't matter */
 
+/** raise_file_limit() - for a descriptor or two for each layer of a long chain */
+void raise_file_limit(void);
+
 /**
  * walk_open() - open a chain from its top down
  * @path: of the top

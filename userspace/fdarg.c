@@ -56,6 +56,10 @@ int arg_layer_check(const char *arg)
 				arg, arg);
 	if (fd < 0)
 		return 0;
+	if (fd == STDOUT_FILENO || fd == STDERR_FILENO)
+		return msg_fail(EXIT_USAGE,
+				"%s: what is printed would go into the layer; pass it as another descriptor",
+				arg);
 	/* Children, such as modprobe, have no business with it. */
 	if (fcntl(fd, F_SETFD, FD_CLOEXEC))
 		return msg_fail_errno(EXIT_USAGE, errno,

@@ -100,6 +100,20 @@ static bool read_only_will_do(int flags)
 	       (errno == EROFS || errno == EACCES || errno == EPERM);
 }
 
+/* A link that was swapped since the look at it. */
+static int check_identity(const struct image *img)
+{
+	struct stat st;
+
+	if (!fstat(img->fd, &st) &&
+	    (img->is_bdev ? S_ISBLK(st.st_mode) && st.st_rdev == img->dev :
+			    st.st_dev == img->dev && st.st_ino == img->ino))
+		return 0;
+	return msg_fail(EXIT_REFUSED,
+			"%s: something else was put there meanwhile; see who writes to its folder",
+			img->label);
+}
+
 static int open_file(struct image *img, int flags)
 {
 	bool write = flags & (IMAGE_WRITE | IMAGE_TRY_WRITE);
@@ -128,7 +142,7 @@ static int open_file(struct image *img, int flags)
 				      "%s: can't open%s", img->label,
 				      write ? " for writing" : "");
 	img->writable = write;
-	return 0;
+	return check_identity(img);
 }
 
 /* Others hold the lock for moments, so some patience is worth it. */

@@ -93,11 +93,26 @@ static int write_mode(int fd, const struct label *now, const struct label *l)
 	return 0;
 }
 
+/* Before anything else: what only one of the two allows. */
+static int narrow_mode(int fd, struct label *now, const struct label *l)
+{
+	mode_t both = now->mode & (l->parts & LABEL_MODE ? l->mode : now->mode);
+
+	if (both == now->mode)
+		return 0;
+	if (fchmod(fd, both))
+		return -errno;
+	now->mode = both;
+	return 0;
+}
+
 int label_write(int fd, const struct label *l)
 {
 	struct label now;
 	int err = label_read(fd, &now);
 
+	if (!err)
+		err = narrow_mode(fd, &now, l);
 	if (!err)
 		err = write_context(fd, &now, l);
 	if (!err)

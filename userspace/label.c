@@ -117,13 +117,23 @@ static void prune_users(struct label_record *r, const char *disk)
 
 /* Templates of a disk. */
 
+static bool has_templates(const char *disk)
+{
+	json_object *o = templates_load(disk);
+	bool has = o;
+
+	json_object_put(o);
+	return has;
+}
+
 int label_disk_set(const char *disk, const char *rw, const char *ro)
 {
 	struct label l_rw = { 0 }, l_ro = { 0 };
 	json_object *o;
 	int lock, ret = label_check_texts(rw, ro);
 
-	if (ret || (!rw && !ro))
+	/* None also takes the place of what a disk of this name has left. */
+	if (ret || (!rw && !ro && !has_templates(disk)))
 		return ret;
 	lock = labels_lock();
 	if (lock < 0)
@@ -245,7 +255,8 @@ static void put_back(int fd, const struct label_record *r,
 	}
 	if (old)
 		(void)record_save(old);
-	else if (!label_forget(fd))
+	/* It has a label from before a reboot still: so its memory is needed. */
+	else if (!label_equal(now, &r->before) || !label_forget(fd))
 		record_remove(r);
 }
 
@@ -472,6 +483,7 @@ static int open_layer(const char *path, dev_t dev, ino_t ino)
 
 int label_apply_device(const char *disk, dev_t dev, enum label_kind want)
 {
+	struct label l = { 0 };
 	char path[PATH_MAX];
 	dev_t fdev;
 	ino_t ino;
@@ -480,6 +492,10 @@ int label_apply_device(const char *disk, dev_t dev, enum label_kind want)
 	if (!labels_any() || !loop_backing(dev, path, sizeof(path), &fdev, &ino))
 		return 0;
 	fd = open_layer(path, fdev, ino);
+	/* Deleted, or out of reach: that matters if it is to have a label. */
+	if (fd < 0 && template(disk, want, &l) == LABEL_NONE)
+		return 0;
+	label_free(&l);
 	if (fd < 0)
 		return msg_fail_errno(EXIT_FAILED, -fd,
 				      "%s: can't get its label (%s)", path,

@@ -43,7 +43,7 @@ static int by_path(const char *text, const char *name,
 	dev_t dev, layer_dev;
 	struct stat st;
 
-	if (stat(text, &st))
+	if (arg_stat(text, &st))
 		return msg_fail_errno(EXIT_FAILED, errno, "%s: not found", text);
 	dev = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
 	ino = S_ISBLK(st.st_mode) ? 0 : st.st_ino;

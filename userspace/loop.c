@@ -397,6 +397,9 @@ static int loop_bind(int ctl, int file, const struct image *img, bool write,
 	err = fstat(fd, &st) ? -errno : 0;
 	if (!err && marker_set(st.st_rdev))
 		err = -ECANCELED;
+	/* A cap that is left is that of another file. */
+	if (!err && ftruncate(marker_fds[nr_marker_fds - 1], 0))
+		err = -errno;
 	if (!err)
 		err = configure(fd, file, img, write);
 	flock(fd, LOCK_UN);

@@ -5,8 +5,10 @@
  */
 #include "dmchain.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifndef DMCHAIN_VERSION
 #define DMCHAIN_VERSION "0.1"
@@ -180,8 +182,25 @@ static int finish(int ret)
 	return ret ? ret : EXIT_FAILED;
 }
 
+/*
+ * What we open must not become 0, 1 or 2: messages would be written into it. An
+ * O_PATH descriptor can be neither read nor written, as if it were closed.
+ */
+static bool standard_fds(void)
+{
+	int fd;
+
+	for (fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 &&
+		    open("/", O_PATH | O_CLOEXEC) != fd)
+			return false;
+	return true;
+}
+
 int main(int argc, char **argv)
 {
+	if (!standard_fds())
+		return EXIT_FAILED;
 	signal(SIGPIPE, SIG_IGN);
 	argc = take_globals(argc, argv);
 	if (argc > 1 && !strcmp(argv[1], "--version")) {

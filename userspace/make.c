@@ -80,7 +80,7 @@ static void unmake_file(struct image *img)
 		msg_warn("%s: can't be emptied", img->label);
 }
 
-static int make_file(struct image *img)
+static int make_file(struct image *img, struct stat *made)
 {
 	int fd = open(img->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
@@ -92,7 +92,8 @@ static int make_file(struct image *img)
 		return msg_fail_errno(errno == EACCES || errno == EROFS ?
 				      EXIT_REFUSED : EXIT_FAILED, errno,
 				      "%s: can't make it", img->label);
-	if (!ftruncate(fd, (off_t)chain_layer_bytes(&img->hdr))) {
+	if (!ftruncate(fd, (off_t)chain_layer_bytes(&img->hdr)) &&
+	    !fstat(fd, made)) {
 		close(fd);
 		return 0;
 	}
@@ -138,9 +139,16 @@ static int wipe_device(struct image *img)
 	return ret;
 }
 
-static int prepare(struct image *img)
+/* @made: the file that was made, which need not be what is there by now */
+static int prepare(struct image *img, const struct stat *made)
 {
 	int ret = image_open_file(img, IMAGE_WRITE);
+
+	if (!ret && made->st_ino &&
+	    (img->dev != made->st_dev || img->ino != made->st_ino))
+		return msg_fail(EXIT_REFUSED,
+				"%s: something else was put there meanwhile; see who writes to its folder",
+				img->label);
 
 	if (!ret && img->is_bdev)
 		ret = wipe_device(img);
@@ -153,17 +161,19 @@ int image_make(struct image *img, const char *path,
 	       const struct chain_header *hdr)
 {
 	bool device = device_bytes(path);
+	struct stat made = { 0 };
 	int ret = image_init(img, path, DM_CHAIN_FORMAT_CHAIN, NULL);
 
 	if (ret)
 		return ret;
 	img->hdr = *hdr;
-	ret = device ? 0 : img->given >= 0 ? take_given(img) : make_file(img);
+	ret = device ? 0 : img->given >= 0 ? take_given(img) :
+	      make_file(img, &made);
 	if (ret) {
 		image_close(img);
 		return ret;
 	}
-	ret = prepare(img);
+	ret = prepare(img, &made);
 	if (ret) {
 		if (!device)
 			unmake_file(img);

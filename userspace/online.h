@@ -130,12 +130,15 @@ int perm_ask_images(int ctl, const char *name, uint32_t op,
  * @name: of the disk, whose lock the caller has
  * @rows: DM_CHAIN_OPROLE_* of each layer, top first
  * @nr: layers
+ * @devs: of each layer; set to the device of those that became writable
  *
  * Return: 0, or a negative exit code, and nothing is changed.
  */
-int disk_upgrade(const char *name, const uint32_t *rows, unsigned int nr);
-/** disk_downgrade() - all lower layers are open read-only again */
-int disk_downgrade(const char *name);
+int disk_upgrade(const char *name, const uint32_t *rows, unsigned int nr,
+		 dev_t *devs);
+/** disk_downgrade() - these are open read-only again; others may be writable
+ * for somebody else, and snapshots have changed the indices */
+int disk_downgrade(const char *name, const dev_t *devs, unsigned int nr);
 
 /* attach.c */
 

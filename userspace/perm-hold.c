@@ -13,27 +13,62 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+static volatile sig_atomic_t child;
+
+/* What is to end us ends the command: what it holds is given back after that. */
+static void pass_on(int sig)
+{
+	if (child > 0)
+		kill(child, sig);
+}
+
+static const struct {
+	int sig;
+	void (*handler)(int sig);
+} signals[] = {
+	/* As system() does: the command decides what an interrupt means. */
+	{ SIGINT, SIG_IGN }, { SIGQUIT, SIG_IGN },
+	{ SIGTERM, pass_on }, { SIGHUP, pass_on },
+};
+
+#define NR_SIGNALS	(sizeof(signals) / sizeof(signals[0]))
+
+static pid_t start(char **command, const struct sigaction *old)
+{
+	pid_t pid = fork();
+	size_t i;
+
+	if (pid)
+		return pid;
+	for (i = 0; i < NR_SIGNALS; i++)
+		sigaction(signals[i].sig, &old[i], NULL);
+	signal(SIGPIPE, SIG_DFL);
+	execvp(command[0], command);
+	fprintf(stderr, "dmchain: %s: %s\n", command[0], strerror(errno));
+	_exit(127);
+}
+
 static int run_command(char **command)
 {
-	struct sigaction ignore = { .sa_handler = SIG_IGN }, intr, quit;
+	struct sigaction old[NR_SIGNALS];
 	int status = 0;
 	pid_t pid;
+	size_t i;
 
-	/* As system() does: the command decides what an interrupt means. */
-	sigaction(SIGINT, &ignore, &intr);
-	sigaction(SIGQUIT, &ignore, &quit);
-	pid = fork();
-	if (!pid) {
-		sigaction(SIGINT, &intr, NULL);
-		sigaction(SIGQUIT, &quit, NULL);
-		execvp(command[0], command);
-		fprintf(stderr, "dmchain: %s: %s\n", command[0], strerror(errno));
-		_exit(127);
+	for (i = 0; i < NR_SIGNALS; i++) {
+		struct sigaction sa = { .sa_handler = signals[i].handler };
+
+		sigaction(signals[i].sig, &sa, &old[i]);
 	}
+	/* Inherited as ignored, it would take the exit code from us. */
+	signal(SIGCHLD, SIG_DFL);
+	pid = start(command, old);
+	child = pid;
 	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	sigaction(SIGINT, &intr, NULL);
-	sigaction(SIGQUIT, &quit, NULL);
+	child = 0;
+	for (i = 0; i < NR_SIGNALS; i++)
+		sigaction(signals[i].sig, &old[i], NULL);
 	if (pid < 0)
 		return msg_fail_errno(EXIT_FAILED, errno, "%s: cannot be run",
 				      command[0]);
@@ -42,35 +77,74 @@ static int run_command(char **command)
 				   -(128 + WTERMSIG(status));
 }
 
-static int change_access(struct asked *a, bool up)
+/*
+ * Under the disk's lock, from the question to the table: a snapshot between
+ * them would shift the layers. The note is for a successor: labels come before
+ * the table, and go after it.
+ */
+static int take(struct asked *a, dev_t *devs, unsigned int room,
+		struct disk_lock *l, int *fd)
+{
+	int ret = disk_recover_locked(l, false, NULL);
+
+	if (!ret)
+		ret = asked_of_disk(a, fd);
+	if (ret || !a->q->writable)
+		return ret;
+	if (a->nr > room)
+		return msg_fail(EXIT_FAILED, "%s: too many layers",
+				a->q->object);
+	ret = disk_lock_note(l, note_new("hold"));
+	if (!ret)
+		ret = disk_upgrade(a->q->object, a->rows, a->nr, devs);
+	disk_lock_note(l, NULL);
+	return ret;
+}
+
+static int give_back(struct asked *a, const dev_t *devs)
 {
 	struct disk_lock l;
-	int ret = disk_lock(a->q->object, &l);
+	int ret;
 
+	if (!a->q->writable)
+		return 0;
+	ret = disk_lock(a->q->object, &l);
 	if (ret)
 		return ret;
 	ret = disk_recover_locked(&l, false, NULL);
 	if (!ret)
-		ret = up ? disk_upgrade(a->q->object, a->rows, a->nr) :
-			   disk_downgrade(a->q->object);
+		ret = disk_lock_note(&l, note_new("hold"));
+	if (!ret)
+		ret = disk_downgrade(a->q->object, devs, a->nr);
+	if (!ret)
+		disk_lock_note(&l, NULL);
 	disk_unlock(&l);
 	return ret;
 }
 
+#define MAX_LAYERS	2048	/* more than a chain can have */
+
 static int hold_disk(struct asked *a, char **command)
 {
-	int fd = -1, down, ret = asked_of_disk(a, &fd);
+	dev_t *devs = calloc(MAX_LAYERS, sizeof(*devs));
+	struct disk_lock l;
+	int fd = -1, down, ret;
 
-	if (ret)
-		return ret;
-	if (a->q->writable)
-		ret = change_access(a, true);
+	if (!devs)
+		return msg_fail(EXIT_FAILED, "%s: out of memory", a->q->object);
+	ret = disk_lock(a->q->object, &l);
+	if (!ret) {
+		ret = take(a, devs, MAX_LAYERS, &l, &fd);
+		disk_unlock(&l);
+	}
 	if (!ret) {
 		ret = run_command(command);
-		down = a->q->writable ? change_access(a, false) : 0;
+		down = give_back(a, devs);
 		ret = ret ? ret : down;
 	}
-	close(fd);
+	free(devs);
+	if (fd >= 0)
+		close(fd);
 	return ret;
 }
 

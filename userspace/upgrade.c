@@ -99,7 +99,8 @@ static int attach_all(const char *name, const struct table *t,
 	return ret;
 }
 
-int disk_upgrade(const char *name, const uint32_t *rows, unsigned int nr)
+int disk_upgrade(const char *name, const uint32_t *rows, unsigned int nr,
+		 dev_t *devs)
 {
 	struct attached *at = calloc(nr, sizeof(*at));
 	struct table t = { 0 };
@@ -110,13 +111,18 @@ int disk_upgrade(const char *name, const uint32_t *rows, unsigned int nr)
 		return msg_fail(EXIT_FAILED, "%s: out of memory", name);
 	for (i = 0; i < nr; i++)
 		at[i].fd = -1;
+	memset(devs, 0, nr * sizeof(*devs));
+	raise_file_limit();
 	ret = dm_table_read(name, &t, NULL);
 	if (!ret)
 		ret = attach_all(name, &t, rows, nr, at);
 	if (!ret)
 		ret = dm_reload_resume(name, &t);
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr; i++) {
+		if (!ret)
+			devs[i] = at[i].dev;
 		attach_drop(&at[i]);
+	}
 	if (ret)
 		label_sync(name, NULL);
 	dm_table_free(&t);
@@ -124,7 +130,17 @@ int disk_upgrade(const char *name, const uint32_t *rows, unsigned int nr)
 	return ret;
 }
 
-int disk_downgrade(const char *name)
+static bool is_one_of(const dev_t *devs, unsigned int nr, dev_t dev)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		if (devs[i] && devs[i] == dev)
+			return true;
+	return false;
+}
+
+int disk_downgrade(const char *name, const dev_t *devs, unsigned int nr)
 {
 	struct table t;
 	unsigned int i;
@@ -133,7 +149,8 @@ int disk_downgrade(const char *name)
 	if (ret)
 		return ret;
 	for (i = 1; layer_at(&t, i); i++)
-		layer_at(&t, i)->role = "ro";
+		if (is_one_of(devs, nr, layer_at(&t, i)->dev))
+			layer_at(&t, i)->role = "ro";
 	ret = dm_reload_resume(name, &t);
 	dm_table_free(&t);
 	return ret ? ret : label_sync(name, NULL);

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 /* Each layer keeps a descriptor; the soft limit is often just 1024. */
-static void raise_file_limit(void)
+void raise_file_limit(void)
 {
 	struct rlimit r;
 

@@ -53,6 +53,7 @@ for what in "snapshot" "resize" "mirror" "commit --top 0 --base 1" "commit --top
 		esac
 		op=$1; shift 3; set -- $op "$@"
 	done
+	[ $1 != mirror ] || set -- mirror
 	token /dev/mapper/a hold $1 $top $base >kernel 2>&1
 	kernel=$?
 	dmchain perm check ${what%% *} a ${what#"$1"} >controller 2>&1
@@ -63,7 +64,7 @@ for what in "snapshot" "resize" "mirror" "commit --top 0 --base 1" "commit --top
 done
 END
 rm -f codes
-for first in "snapshot 0 0" "mirror 0 0" "commit 1 2" "commit 3 4" "stream 0 6" "stream 2 4" "copy-layer 3 0"; do
+for first in "snapshot 0 0" "mirror 0 0" "commit 1 2" "commit 0 1" "stream 0 6" "stream 2 4" "copy-layer 3 0"; do
 	# shellcheck disable=SC2086 # three words
 	is "$(token /dev/mapper/a hold $first sh alike.sh)" "" "beside $first: controller and kernel alike"
 done
