@@ -274,8 +274,7 @@ int disk_recover_locked(struct disk_lock *l, bool ask, json_object *done)
 		ret = recover_device(&r);
 	if (!ret && r.note)
 		recover_file(&r);
-	/* Also without a note: a killed hold leaves none. */
-	if (!ret)
+	if (!ret && (r.note || ask))
 		ret = label_sync(l->name, done);
 	if (!ret && r.note)
 		ret = disk_lock_note(l, NULL);
