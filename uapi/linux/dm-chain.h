@@ -109,8 +109,8 @@ struct dm_chain_resize {
 #define DM_CHAIN_ROLE_NEXT	1	/* prepared top, not yet seen */
 
 #define DM_CHAIN_LAYER_FAILED	(1U << 0)	/* read-only until re-opened */
-#define DM_CHAIN_LAYER_DEV_RW	(1U << 1)	/* read-only; its device is open rw till the next reload */
-#define DM_CHAIN_LAYER_BACK	(1U << 2)	/* its job has gone, it is about to be read-only */
+#define DM_CHAIN_LAYER_DEV_RW	(1U << 1)	/* ro, its device rw until a reload */
+#define DM_CHAIN_LAYER_BACK	(1U << 2)	/* its job has gone: ro in a moment */
 
 /**
  * struct dm_chain_layer - a layer of an open disk
