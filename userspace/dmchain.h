@@ -140,6 +140,8 @@ struct stat;
 /** arg_fd() - N of "fd:N", "/dev/fd/N" and "/proc/self/fd/N", 0 of "/dev/stdin";
  * -1: a path */
 int arg_fd(const char *arg);
+/** arg_says_fd() - begins with "fd:" and is no path, whatever follows */
+bool arg_says_fd(const char *arg);
 /**
  * arg_layer_check() - is a layer's argument a path, or an open descriptor?
  *

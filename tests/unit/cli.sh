@@ -313,6 +313,10 @@ done
 for bad in "" x -1 99999999999; do
 	t "--fd '$bad'" 2 info --fd "$bad"
 done
+for bad in fd:3 fd:x fd: fd:3x; do
+	t "$bad is no disk's name" 2 open $bad ./fdbase
+	says "it says so" 'no name for a disk'
+done
 t "--fd and a path" 2 info --fd 8 ./fdbase
 t "--fd for two paths" 2 compare --fd 8 ./fdbase
 is "nothing was made" "$(ls c 2>&1 | wc -l)" 1
