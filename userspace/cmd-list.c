@@ -71,14 +71,15 @@ static char *top_path(const struct table *t)
 static int row_cb(const char *name, dev_t dev, void *arg)
 {
 	struct row r = { .name = name };
+	bool gone = false;
 	int ret;
 
 	(void)dev;
 	/* It may have been closed in the meantime. */
 	if (dm_state(name, &r.state))
 		return 0;
-	ret = r.state.live ? dm_table_read(name, &r.table, NULL) : 0;
-	if (ret)
+	ret = r.state.live ? dm_table_look(name, &r.table, &gone) : 0;
+	if (ret || gone)
 		return ret;
 	r.top = top_path(&r.table);
 	if (opt_json)

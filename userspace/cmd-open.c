@@ -271,10 +271,10 @@ int cmd_open(int argc, char **argv)
 
 	if (!ret)
 		ret = args_format(format, &o.format);
-	/* Where a name or a layer may stand, fd:N is the layer. */
-	if (!ret && (!dm_name_valid(argv[0]) || arg_fd(argv[0]) >= 0))
+	/* Where a name or a layer may stand, fd: begins a layer. */
+	if (!ret && (!dm_name_valid(argv[0]) || arg_says_fd(argv[0])))
 		ret = msg_fail(EXIT_USAGE,
-			       "%s: no name for a disk; letters, digits and any of #+-.:@_ (127 at most)",
+			       "%s: no name for a disk; letters, digits and any of #+-.:@_ (127 at most), and no fd: at its beginning",
 			       argv[0]);
 	if (!ret)
 		ret = label_check_texts(o.label_rw, o.label_ro);

@@ -47,6 +47,18 @@ static bool has_layers(const struct perm_question *q)
 	return q->format || q->top || q->base || q->into;
 }
 
+/* Before all else is opened: a closed descriptor could be any file by then. */
+static int check_layers(const struct perm_question *q)
+{
+	int ret = q->top ? arg_layer_check(q->top) : 0;
+
+	if (!ret && q->base)
+		ret = arg_layer_check(q->base);
+	if (!ret && q->into)
+		ret = arg_layer_check(q->into);
+	return ret;
+}
+
 static int check(int argc, char **argv, struct perm_question *q)
 {
 	if (argc != 3)
@@ -81,6 +93,8 @@ int cmd_perm(int argc, char **argv)
 	bool matrix;
 	int ret = args_parse(&argc, &argv, opts, 0, INT_MAX);
 
+	if (!ret)
+		ret = check_layers(&q);
 	if (ret)
 		return ret;
 	matrix = argc && !strcmp(argv[0], "matrix");

@@ -55,18 +55,20 @@ static int users_cb(const char *name, dev_t dev, void *arg)
 	struct dm_state s;
 	struct table t;
 	unsigned int i;
-	int ret = 0;
+	bool gone;
+	int ret;
 
 	(void)dev;
 	if (dm_state(name, &s) || !s.live)
 		return 0;
-	ret = dm_table_read(name, &t, NULL);
+	ret = dm_table_look(name, &t, &gone);
+	if (ret || gone)
+		return ret;
 	for (i = 0; !ret && i < u->disk->nr; i++)
 		if (table_has(&t, makedev(u->layers[i].major,
 					  u->layers[i].minor)))
 			ret = add_user(&u->disk->layers[i], name);
-	if (!ret)
-		dm_table_free(&t);
+	dm_table_free(&t);
 	return ret;
 }
 

@@ -67,14 +67,16 @@ static int holding_cb(const char *name, dev_t dev, void *arg)
 	struct holding *h = arg;
 	struct dm_state s;
 	struct table t;
-	bool is;
+	bool is, gone;
+	int ret;
 
 	(void)dev;
 	/* One that is being made or taken down has no layers to speak of. */
 	if (dm_state(name, &s) || !s.live)
 		return 0;
-	if (dm_table_read(name, &t, NULL))
-		return -EXIT_FAILED;
+	ret = dm_table_look(name, &t, &gone);
+	if (ret || gone)
+		return ret;
 	is = is_layer(&t, h);
 	dm_table_free(&t);
 	if (!is)

@@ -242,7 +242,10 @@ static const char *chain_params(struct dm_task *t, uint64_t *sectors)
 	return params;
 }
 
-int dm_table_read(const char *name, struct table *t, char **text)
+/* Return: 0, TABLE_GONE with nothing said, or a negative exit code. */
+#define TABLE_GONE 1
+
+static int table_read(const char *name, struct table *t, char **text)
 {
 	struct dm_info info;
 	struct dm_task *task = table_task(name, &info);
@@ -252,7 +255,7 @@ int dm_table_read(const char *name, struct table *t, char **text)
 
 	params = task ? chain_params(task, &sectors) : NULL;
 	if (!params) {
-		ret = msg_fail(EXIT_FAILED, "%s: no such disk", name);
+		ret = TABLE_GONE;
 	} else if (t && !table_parse(t, params)) {
 		ret = msg_fail(EXIT_FAILED, "%s: table not understood: %s", name,
 			       params);
@@ -268,6 +271,22 @@ int dm_table_read(const char *name, struct table *t, char **text)
 	if (task)
 		dm_task_destroy(task);
 	return ret;
+}
+
+int dm_table_read(const char *name, struct table *t, char **text)
+{
+	int ret = table_read(name, t, text);
+
+	return ret == TABLE_GONE ?
+	       msg_fail(EXIT_FAILED, "%s: no such disk", name) : ret;
+}
+
+int dm_table_look(const char *name, struct table *t, bool *gone)
+{
+	int ret = table_read(name, t, NULL);
+
+	*gone = ret == TABLE_GONE;
+	return *gone ? 0 : ret;
 }
 
 /* Devices. */

@@ -140,6 +140,8 @@ struct stat;
 /** arg_fd() - N of "fd:N", "/dev/fd/N" and "/proc/self/fd/N", 0 of "/dev/stdin";
  * -1: a path */
 int arg_fd(const char *arg);
+/** arg_says_fd() - begins with "fd:" and is no path, whatever follows */
+bool arg_says_fd(const char *arg);
 /**
  * arg_layer_check() - is a layer's argument a path, or an open descriptor?
  *
@@ -631,6 +633,13 @@ int dm_disk(const char *name, dev_t *dev, bool *suspended);
  * @text: the line as the kernel prints it (malloc); may be NULL
  */
 int dm_table_read(const char *name, struct table *t, char **text);
+/**
+ * dm_table_look() - the same of a disk that anybody may close meanwhile
+ * @gone: set if there is no table (any more); @t is not to be used then
+ *
+ * Return: 0, also if it is gone, or a negative exit code.
+ */
+int dm_table_look(const char *name, struct table *t, bool *gone);
 void dm_table_free(struct table *t);
 /** dm_each() - every chain disk; @cb nonzero stops */
 int dm_each(int (*cb)(const char *name, dev_t dev, void *arg), void *arg);

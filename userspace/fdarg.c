@@ -45,12 +45,16 @@ int arg_fd(const char *arg)
 	return n <= INT_MAX ? (int)n : -1;
 }
 
+bool arg_says_fd(const char *arg)
+{
+	return !strncmp(arg, FD_PREFIX, strlen(FD_PREFIX)) && !strchr(arg, '/');
+}
+
 int arg_layer_check(const char *arg)
 {
 	int fd = arg_fd(arg);
 
-	if (fd < 0 && !strncmp(arg, FD_PREFIX, strlen(FD_PREFIX)) &&
-	    !strchr(arg, '/'))
+	if (fd < 0 && arg_says_fd(arg))
 		return msg_fail(EXIT_USAGE,
 				"%s: no descriptor; say fd: and its number, or ./%s if it is a file",
 				arg, arg);

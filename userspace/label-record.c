@@ -208,10 +208,9 @@ bool record_is(const struct label_record *r, int fd)
 	return same;
 }
 
-int record_save(const struct label_record *r)
+static json_object *record_json(const struct label_record *r)
 {
 	json_object *o = json_object_new_object();
-	char path[PATH_MAX];
 
 	json_object_object_add(o, "path", json_object_new_string(r->path));
 	if (r->handle)
@@ -224,8 +223,25 @@ int record_save(const struct label_record *r)
 	json_object_object_add(o, "label", label_to_json(&r->label));
 	json_object_object_add(o, "before", label_to_json(&r->before));
 	json_object_object_add(o, "users", json_object_get(r->users));
+	return o;
+}
+
+bool record_equal(const struct label_record *a, const struct label_record *b)
+{
+	json_object *x = record_json(a), *y = record_json(b);
+	bool equal = json_object_equal(x, y);
+
+	json_object_put(x);
+	json_object_put(y);
+	return equal;
+}
+
+int record_save(const struct label_record *r)
+{
+	char path[PATH_MAX];
+
 	name_path(path, FILE_PREFIX, r->key);
-	return save_json(path, o);
+	return save_json(path, record_json(r));
 }
 
 void record_remove(const struct label_record *r)
@@ -310,6 +326,11 @@ int record_open(const struct label_record *r)
 		close(fd);
 	}
 	return r->handle ? open_handle(r) : -ENOENT;
+}
+
+bool record_gone(const struct label_record *r, int fd)
+{
+	return fd == -ESTALE || (fd == -ENOENT && !r->handle);
 }
 
 int record_each(int (*cb)(const char *key, void *arg), void *arg)

@@ -385,17 +385,23 @@ int label_drop(const char *disk, int fd, const char *path)
 	return label_apply(disk, fd, path, LABEL_NONE);
 }
 
+/* A record may be of a deleted file that had the same inode number. */
 enum label_kind label_of(dev_t dev, ino_t ino)
 {
 	struct label_record r;
 	enum label_kind kind = LABEL_NONE;
 	char key[64];
+	int fd;
 
 	record_key(dev, ino, key, sizeof(key));
-	if (labels_any() && record_load(&r, key)) {
+	if (!labels_any() || !record_load(&r, key))
+		return kind;
+	fd = record_open(&r);
+	if (!record_gone(&r, fd))
 		kind = r.kind;
-		record_free(&r);
-	}
+	if (fd >= 0)
+		close(fd);
+	record_free(&r);
 	return kind;
 }
 
@@ -583,15 +589,34 @@ static void say_done(struct sync *s, const struct label_record *r)
 	free(text);
 }
 
+/*
+ * Deleted: there is nothing that could get anything back. By now the record
+ * may be of another file that has got the inode number, for whatever disk.
+ */
+static int drop_deleted(struct sync *s, const struct label_record *r)
+{
+	struct label_record now;
+	int lock = s->check ? 0 : labels_lock();
+
+	if (s->check || lock < 0)
+		return lock;
+	if (record_load(&now, r->key)) {
+		if (record_equal(r, &now))
+			record_remove(&now);
+		else
+			s->left |= user_index(&now, s->disk) >= 0;
+		record_free(&now);
+	}
+	close(lock);
+	return 0;
+}
+
 static int drop_record(struct sync *s, const struct label_record *r)
 {
 	int fd = record_open(r), err = 0, ret;
 
-	/* Deleted: there is nothing that could get anything back. */
-	if (fd == -ESTALE || (fd == -ENOENT && !r->handle)) {
-		record_remove(r);
-		return 0;
-	}
+	if (record_gone(r, fd))
+		return drop_deleted(s, r);
 	if (fd < 0) {
 		s->left = true;
 		if (!s->check)

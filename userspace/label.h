@@ -118,6 +118,8 @@ bool record_load(struct label_record *r, const char *key);
 /** record_is() - the record is of this very file, not of one that had its
  * inode number before */
 bool record_is(const struct label_record *r, int fd);
+/** record_equal() - do they say the same, but for their keys? */
+bool record_equal(const struct label_record *a, const struct label_record *b);
 /** record_save() - there as a whole or not at all */
 int record_save(const struct label_record *r);
 void record_remove(const struct label_record *r);
@@ -129,6 +131,9 @@ void record_free(struct label_record *r);
  * -errno: it can't be reached.
  */
 int record_open(const struct label_record *r);
+/** record_gone() - does what record_open() returned mean that the file was
+ * deleted? Without a handle that is all one can think. */
+bool record_gone(const struct label_record *r, int fd);
 /** record_each() - keys; @cb nonzero stops */
 int record_each(int (*cb)(const char *key, void *arg), void *arg);
 

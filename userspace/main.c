@@ -87,13 +87,15 @@ static const struct command commands[] = {
 	  "finish or undo what a killed command or a crash left",
 	  "" },
 	{ "perm", cmd_perm,
-	  "[NAME] | matrix [--rst] | check OPERATION NAME|PATH | hold OPERATION NAME [--writable] -- COMMAND... [--top LAYER] [--base LAYER] [--into LAYER] [--format chain|raw]",
+	  "[NAME] | matrix [--rst] | check OPERATION NAME|PATH [--format chain|raw] [LAYERS] | hold OPERATION NAME [--writable] [LAYERS] -- COMMAND...",
 	  "who holds which layer; would an operation be allowed",
 	  "  matrix         what each operation holds, and what it allows to others\n"
 	  "  check          ask only; exit code 3: refused, the holder is named\n"
 	  "  hold           hold what it needs while COMMAND runs; its exit code is passed on\n"
 	  "  --writable     ... and let the kernel open for writing what it may write\n"
 	  "  --rst          as a table of reStructuredText\n"
+	  "LAYERS: [--top LAYER] [--base LAYER] [--into LAYER]; all options of hold stand\n"
+	  "before its --\n"
 	  "  --top LAYER    commit: top of the range; copy-layer: the layer (default: 0)\n"
 	  "  --base LAYER   commit: where the data goes (default: the layer below top);\n"
 	  "                 stream: what is kept (default: nothing)\n"
@@ -102,7 +104,8 @@ static const struct command commands[] = {
 	  "OPERATION: snapshot, resize, commit, active-commit, stream, mirror and copy-layer\n"
 	  "for an open disk; guest (to open it), export (the same, --read-only), create (a\n"
 	  "layer on it), resize, rebase, unsafe-rebase, unseal, new-id, check, repair and\n"
-	  "compare for a PATH. LAYER: an index (0 is the top), a path, a UUID or its start.\n" },
+	  "compare for a PATH. LAYER: an index (0 is the top), a path or fd:N, a UUID or its\n"
+	  "start.\n" },
 };
 
 static void usage(void)

@@ -252,6 +252,8 @@ t "perm check with an option of another" 2 perm check create ./top --into 1
 t "perm check on a disk that isn't open" 1 perm check stream nodisk
 t "perm matrix of something" 2 perm matrix ./top
 t "perm --rst alone" 2 perm --rst
+t "perm --help" 0 perm --help
+says "options of hold stand before its command" "hold OPERATION .*\[LAYERS\] -- COMMAND...\$"
 
 # --- locks, odd names, output that can't be written
 exec 9< copy
@@ -300,12 +302,20 @@ exec 6<&-
 t "a closed descriptor" 2 info fd:6
 t "and by its number" 2 info --fd 6
 t "and by /dev/fd" 2 info /dev/fd/6
+for layer in top base into; do
+	t "and as --$layer" 2 perm check stream nodisk --$layer fd:6
+done
+t "standard output as a layer" 2 perm check commit nodisk --base fd:1
 for bad in fd: fd:x fd:-1 fd:3x fd:99999999999 fd:2147483647; do
 	t "bad number $bad" 2 info $bad
 	t "bad number $bad, for a parent" 2 create c --backing $bad --backing-format chain
 done
 for bad in "" x -1 99999999999; do
 	t "--fd '$bad'" 2 info --fd "$bad"
+done
+for bad in fd:3 fd:x fd: fd:3x; do
+	t "$bad is no disk's name" 2 open $bad ./fdbase
+	says "it says so" 'no name for a disk'
 done
 t "--fd and a path" 2 info --fd 8 ./fdbase
 t "--fd for two paths" 2 compare --fd 8 ./fdbase
