@@ -369,17 +369,21 @@ static int attach_next(struct snapshot *s)
 	return ret;
 }
 
+enum outcome { NOT_SWITCHED, SWITCHED, UNKNOWN };
+
 /* A switch that failed late has happened nevertheless. */
-static bool switched(const struct snapshot *s)
+static enum outcome outcome(const struct snapshot *s)
 {
 	struct table t;
-	bool yes;
+	bool gone, yes;
 
-	if (dm_table_read(s->name, &t, NULL))
-		return true;
+	if (!s->at.dev)
+		return NOT_SWITCHED;
+	if (dm_table_look(s->name, &t, &gone) || gone)
+		return UNKNOWN;
 	yes = t.layers[0].dev == s->at.dev && strcmp(t.layers[0].role, "next");
 	dm_table_free(&t);
-	return yes;
+	return yes ? SWITCHED : NOT_SWITCHED;
 }
 
 static int detach_next(struct snapshot *s)
@@ -448,6 +452,21 @@ static int give_labels(struct snapshot *s)
 	return ret ? ret : label_apply(s->name, s->img.fd, s->path, LABEL_RW);
 }
 
+static void clean_up(struct snapshot *s, struct disk_lock *l)
+{
+	switch (outcome(s)) {
+	case NOT_SWITCHED:
+		undo(s, l);
+		break;
+	case SWITCHED:
+		disk_lock_note(l, NULL);
+		break;
+	case UNKNOWN:
+		/* The note stays: recover decides. */
+		break;
+	}
+}
+
 static int change(struct snapshot *s, struct disk_lock *l)
 {
 	int ret = s->existing ? disk_lock_note(l, note(s)) : 0;
@@ -465,10 +484,7 @@ static int change(struct snapshot *s, struct disk_lock *l)
 		reopen_old_top(s, l);
 		return 0;
 	}
-	if (s->at.dev && switched(s))
-		disk_lock_note(l, NULL);
-	else
-		undo(s, l);
+	clean_up(s, l);
 	return ret;
 }
 

@@ -117,7 +117,8 @@ static void usage(void)
 	for (i = 0; i < ARRAY_SIZE(commands); i++)
 		printf("  %-9s  %s\n", commands[i].name, commands[i].brief);
 	puts("\nWhere a layer's PATH is taken, fd:N is an open descriptor; its access mode caps\n"
-	     "what the layer may do. Where there is one PATH, --fd N may take its place.");
+	     "what the layer may do. Where there is one PATH, --fd N may take its place (not in\n"
+	     "snapshot and perm).");
 	puts("\nExit codes: 0 done, 1 failed, 2 usage, 3 refused or in use, 4 not a valid image\n"
 	     "or not the parent it should be.");
 }

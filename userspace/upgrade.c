@@ -48,7 +48,7 @@ static int attach_writable(const char *name, const struct table_layer *l,
 		return msg_fail(EXIT_FAILED, "%s: out of memory", name);
 	if (layer_capped(l->dev)) {
 		ret = msg_fail(EXIT_REFUSED,
-			       "%s: disk %s has it by a descriptor that may only read; open the disk with one that may write",
+			       "%s: can't be written for disk %s: that or another disk has it by a descriptor that may only read; close that, then open it with one that may write",
 			       path, name);
 		free(path);
 		return ret;
