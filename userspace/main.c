@@ -113,7 +113,7 @@ static void usage(void)
 	size_t i;
 
 	puts("usage: dmchain [--json] COMMAND ARGUMENTS\n"
-	     "       dmchain COMMAND --help | --help | --version\n");
+	     "       dmchain COMMAND --help | help COMMAND | --help | --version\n");
 	for (i = 0; i < ARRAY_SIZE(commands); i++)
 		printf("  %-9s  %s\n", commands[i].name, commands[i].brief);
 	puts("\nWhere a layer's PATH is taken, fd:N is an open descriptor; its access mode caps\n"
@@ -151,7 +151,8 @@ static int take_globals(int argc, char **argv)
 			break;
 		if (!strcmp(argv[i], "--json"))
 			opt_json = true;
-		else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
+		else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h") ||
+			 (n == 1 && !strcmp(argv[i], "help")))
 			opt_help = true;
 		else
 			argv[n++] = argv[i];
