@@ -62,8 +62,7 @@ static void take_back(struct chain_inst *ci)
 		bool back;
 
 		mutex_lock(&chain_registry_mutex);
-		back = att->row == DM_CHAIN_OPROLE_GUEST_THROUGH &&
-		       !chain_written_by_job(att->layer, ci->disk);
+		back = chain_back_is_due(ci->disk, att);
 		mutex_unlock(&chain_registry_mutex);
 		if (back)
 			chain_layer_take_back(ci->disk, att);

@@ -734,9 +734,9 @@ static const char *use_forbids_write(const struct chain_header *h)
 		return NULL;
 	chain_host_id(&host);
 	if (!chain_id_equal(&h->use_host, &host))
-		return "Top layer is in use by another machine (feature force takes it)";
+		return "Layer is in use by another machine (feature force takes it)";
 	if (chain_id_equal(&h->use_boot, &chain_instance))
-		return "Top layer is a copy of an open one (feature force takes it)";
+		return "Layer is a copy of an open one (feature force takes it)";
 	return NULL;	/* this machine crashed: nothing to repair */
 }
 
@@ -783,7 +783,7 @@ static int open_rw_locked(struct chain_disk *disk, struct chain_att *att,
 	if (!r)
 		r = chain_layer_update(att, h, false);
 	if (r) {
-		*error = "Cannot mark the top layer as in use";
+		*error = "Cannot mark a layer as in use";
 		chain_meta_destroy(l);
 	}
 	kfree(h);
