@@ -109,14 +109,15 @@ static int look(struct snapshot *s)
 {
 	int ret = disk_find(s->name, &s->disk);
 
+	/* Before the table: this waits for what the kernel takes back just now. */
+	if (!ret)
+		ret = control_layers(s->ctl, s->disk, &s->layers, &s->nr);
 	if (!ret)
 		ret = dm_table_read(s->name, &s->old, NULL);
 	if (!ret)
 		ret = check_table(s);
 	if (!ret)
 		ret = perm_ask(s->ctl, s->disk, s->name, DM_CHAIN_OP_SNAPSHOT);
-	if (!ret)
-		ret = control_layers(s->ctl, s->disk, &s->layers, &s->nr);
 	if (ret)
 		return ret;
 	if (!s->nr)

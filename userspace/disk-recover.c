@@ -48,26 +48,15 @@ static bool was(const struct recovery *r, const char *command)
 }
 
 /* The top may have grown already, and only the table lags behind. */
-static int longer(struct recovery *r, dev_t disk, struct table *t, bool *change)
+static bool longer(struct recovery *r, const struct dm_chain_layer *top,
+		   struct table *t)
 {
-	struct dm_chain_layer *layers = NULL;
-	unsigned int nr;
-	int ret, ctl = control_open();
-
-	if (ctl < 0)
-		return ctl;
-	ret = control_layers(ctl, disk, &layers, &nr);
-	close(ctl);
-	if (ret)
-		return ret;
-	if (nr && layers[0].format == DM_CHAIN_FORMAT_CHAIN &&
-	    layers[0].size / 512 > t->sectors) {
-		t->sectors = layers[0].size / 512;
-		*change = true;
-		say(r, "table given the size that the top has");
-	}
-	free(layers);
-	return 0;
+	if (top->format != DM_CHAIN_FORMAT_CHAIN ||
+	    top->size / 512 <= t->sectors)
+		return false;
+	t->sectors = top->size / 512;
+	say(r, "table given the size that the top has");
+	return true;
 }
 
 /* Layers that were attached and never became part of the disk. */
@@ -84,48 +73,60 @@ static bool drop_next(struct table *t)
 }
 
 /* What a job could write: the kernel took it back, its device is still open so. */
-static int writable_left(struct recovery *r, dev_t disk, bool *change)
+static bool writable_left(struct recovery *r, const struct dm_chain_layer *l,
+			  unsigned int nr)
+{
+	bool any = false;
+
+	for (; nr; l++, nr--) {
+		if (!(l->flags & DM_CHAIN_LAYER_DEV_RW))
+			continue;
+		any = true;
+		say(r, "layer that was open for writing opened read-only");
+	}
+	return any;
+}
+
+static int look(dev_t disk, struct dm_chain_layer **layers, unsigned int *nr)
 {
 	int ret, ctl = control_open();
-	struct dm_chain_layer *layers;
-	unsigned int nr, i;
 
 	if (ctl < 0)
 		return ctl;
-	ret = control_layers(ctl, disk, &layers, &nr);
+	ret = control_layers(ctl, disk, layers, nr);
 	close(ctl);
-	if (ret)
-		return ret;
-	for (i = 0; i < nr; i++) {
-		if (!(layers[i].flags & DM_CHAIN_LAYER_DEV_RW))
-			continue;
-		*change = true;
-		say(r, "layer that was open for writing opened read-only");
-	}
-	free(layers);
-	return 0;
+	return ret;
 }
 
+/* The layers first: that waits for what the kernel takes back just now. */
 static int recover_table(struct recovery *r, dev_t disk)
 {
-	struct table t;
 	/* After the switch the old top is still open for writing. */
 	bool change = was(r, "snapshot");
-	int ret = dm_table_read(r->name, &t, NULL);
+	struct dm_chain_layer *layers;
+	struct table t;
+	unsigned int nr;
+	int ret = look(disk, &layers, &nr);
 
 	if (ret)
 		return ret;
+	ret = dm_table_read(r->name, &t, NULL);
+	if (ret) {
+		free(layers);
+		return ret;
+	}
 	if (drop_next(&t)) {
 		change = true;
 		say(r, "prepared layer detached");
 	}
-	if (r->ask || was(r, "resize"))
-		ret = longer(r, disk, &t, &change);
-	if (!ret && (r->ask || was(r, "hold")))
-		ret = writable_left(r, disk, &change);
-	if (!ret && change)
+	if (nr && (r->ask || was(r, "resize")))
+		change |= longer(r, layers, &t);
+	if (r->ask || was(r, "hold"))
+		change |= writable_left(r, layers, nr);
+	if (change)
 		ret = dm_reload_resume(r->name, &t);
 	dm_table_free(&t);
+	free(layers);
 	return ret;
 }
 

@@ -31,8 +31,7 @@ static int look(struct growth *g)
 	unsigned int nr;
 	int ret = disk_find(g->name, &g->disk);
 
-	if (!ret)
-		ret = dm_table_read(g->name, &g->table, NULL);
+	/* Before the table: this waits for what the kernel takes back just now. */
 	if (!ret)
 		ret = control_layers(g->ctl, g->disk, &layers, &nr);
 	if (ret)
@@ -40,6 +39,9 @@ static int look(struct growth *g)
 	if (nr)
 		g->top = layers[0];
 	free(layers);
+	ret = dm_table_read(g->name, &g->table, NULL);
+	if (ret)
+		return ret;
 	if (!nr || g->table.read_only || g->top.access != DM_CHAIN_ACCESS_RW)
 		return msg_fail(EXIT_REFUSED,
 				"%s: open read-only, it can't change its size",

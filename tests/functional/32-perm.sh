@@ -193,6 +193,15 @@ wait_for 10 sh -c '! dmsetup table a | cut -d " " -f 8- | grep -q rw'
 is $? 0 "the kernel takes all back"
 run_ok "recover" dmchain recover a
 is "$(dmchain recover a)" "" "which is done then"
+# Neither has to wait for the kernel to be done, they do so themselves
+for next in "dmchain recover a" "dmchain snapshot a=s4.img" "dmchain resize a +1M"; do
+	rm -f up2
+	run_ok "killed" bash -c "$hold sh -c 'echo up >up2; sleep 60' & until [ -e up2 ]; do sleep 0.1; done
+		pkill -KILL -x dmchain; pkill -x sleep; exit 0"
+	run_ok "at once: $next" $next
+done
+depth=$(dmchain info a --json | jq ".layers[]|select(.path|endswith(\"/$file\")).index")
+run_ok "recover" dmchain recover a
 refused 3 "held by a .commit, range" "refused, with the holder's name" dmchain perm hold commit a \
 	--top $((depth - 1)) --base $depth -- dmchain perm hold stream a --into $((depth - 1)) -- true
 refused 2 "no such operation" "no such operation" dmchain perm hold nonsense a -- true
@@ -260,7 +269,7 @@ run_fail any "a layer that a job holds can't be dropped" token /dev/mapper/a hol
 like "$(dmesg | tail -n 5)" "a job holds" "... which the log says"
 run_ok "a disk that goes takes its grants along" token /dev/mapper/a events commit 2 3 dmchain close a
 like "$(output)" "disk-gone" "the token is told"
-run_ok "it opens again" dmchain open a s3.img
+run_ok "it opens again" dmchain open a s4.img
 is "$(token /dev/mapper/a pairs | wc -l)" 1 "and all is free"
 run_ok "close" dmchain close a
 is "$(losetup -n -l 2>/dev/null)" "" "no loop device is left"
