@@ -220,7 +220,7 @@ struct dm_chain_map {
  * @flags: zero
  *
  * For the table reloads of one operation: without it each holds the disk's
- * I/O back for some 16 ms. Don't keep it on for longer than that takes.
+ * I/O back for a grace period. Don't keep it on for longer than that takes.
  */
 struct dm_chain_expedite {
 	__u32	on;
