@@ -9,6 +9,8 @@
 static_assert(sizeof(struct dm_chain_disk_header) == DM_CHAIN_HEADER_BYTES);
 static_assert(sizeof(struct dm_chain_disk_sector) == 512);
 static_assert(offsetof(struct dm_chain_disk_header, parent) == 144);
+static_assert(offsetof(struct dm_chain_disk_header, record) == 320);
+static_assert(sizeof(struct dm_chain_disk_record) == 80);
 static_assert(offsetof(struct dm_chain_disk_header, parent_path) == 512);
 
 const char *chain_header_strerror(enum chain_header_status status)
@@ -179,6 +181,50 @@ static void encode_link(const struct chain_link *l,
 	d->size = cpu_to_le64(l->size);
 }
 
+static bool record_valid(const struct chain_header *h)
+{
+	const struct chain_record *r = &h->record;
+
+	if (!(h->marks & DM_CHAIN_MARK_JOB))
+		return true;
+	if (r->flags & ~DM_CHAIN_RECORD_FLAGS_KNOWN)
+		return false;
+	switch (r->type) {
+	case DM_CHAIN_RECORD_STREAM:
+		return r->base_format <= DM_CHAIN_FORMAT_CHAIN;
+	case DM_CHAIN_RECORD_COMMIT:
+		return r->base_format == DM_CHAIN_FORMAT_CHAIN ||
+		       (r->base_format == DM_CHAIN_FORMAT_RAW &&
+			size_valid(r->base_size));
+	default:
+		return false;
+	}
+}
+
+static void decode_record(const struct dm_chain_disk_record *d,
+			  struct chain_record *r)
+{
+	r->type = le32_to_cpu(d->type);
+	r->flags = le32_to_cpu(d->flags);
+	r->base_format = le32_to_cpu(d->base_format);
+	memcpy(r->base.b, d->base, sizeof(r->base.b));
+	memcpy(r->c0.b, d->c0, sizeof(r->c0.b));
+	memcpy(r->c1.b, d->c1, sizeof(r->c1.b));
+	r->base_size = le64_to_cpu(d->base_size);
+}
+
+static void encode_record(const struct chain_record *r,
+			  struct dm_chain_disk_record *d)
+{
+	d->type = cpu_to_le32(r->type);
+	d->flags = cpu_to_le32(r->flags);
+	d->base_format = cpu_to_le32(r->base_format);
+	memcpy(d->base, r->base.b, sizeof(d->base));
+	memcpy(d->c0, r->c0.b, sizeof(d->c0));
+	memcpy(d->c1, r->c1.b, sizeof(d->c1));
+	d->base_size = cpu_to_le64(r->base_size);
+}
+
 static u32 header_crc(const struct dm_chain_disk_header *d)
 {
 	static const __le32 none;
@@ -238,6 +284,7 @@ static void decode_fields(const struct dm_chain_disk_header *d,
 	h->map_seed = le64_to_cpu(d->map_seed);
 	h->limit = le64_to_cpu(d->limit);
 	decode_link(&d->parent, &h->parent);
+	decode_record(&d->record, &h->record);
 	decode_ids(d, h);
 	memcpy(h->parent_path, d->parent_path, sizeof(h->parent_path));
 	memcpy(h->child_path, d->child_path, sizeof(h->child_path));
@@ -260,7 +307,7 @@ enum chain_header_status chain_header_decode(const void *buf,
 	    (h->marks & ~DM_CHAIN_MARKS_KNOWN))
 		return CHAIN_HEADER_INCOMPAT;
 	if (!geometry_valid(h) || !link_valid(&h->parent) ||
-	    chain_id_is_null(&h->uuid) ||
+	    !record_valid(h) || chain_id_is_null(&h->uuid) ||
 	    h->parent_path[DM_CHAIN_PATH_BYTES - 1] ||
 	    h->child_path[DM_CHAIN_PATH_BYTES - 1])
 		return CHAIN_HEADER_GEOMETRY;
@@ -288,6 +335,7 @@ void chain_header_encode(const struct chain_header *h, void *buf)
 	d->map_seed = cpu_to_le64(h->map_seed);
 	d->limit = cpu_to_le64(h->limit);
 	encode_link(&h->parent, &d->parent);
+	encode_record(&h->record, &d->record);
 	encode_ids(h, d);
 	memcpy(d->parent_path, h->parent_path, sizeof(d->parent_path));
 	memcpy(d->child_path, h->child_path, sizeof(d->child_path));
@@ -416,23 +464,52 @@ unsigned int chain_group_decode(u64 seed, u64 group, const void *buf,
 	return damaged;
 }
 
+static enum chain_link_status check_raw(const struct chain_link *link,
+					const struct chain_header *through,
+					u64 size, const struct chain_id *cid)
+{
+	if (link->format != DM_CHAIN_FORMAT_RAW)
+		return CHAIN_LINK_FORMAT;
+	if (!chain_link_raw_by_id(through)) {
+		/* It grows to the size of the range's top, if it is smaller. */
+		return size == through->record.base_size ||
+		       size == through->size ? CHAIN_LINK_OK : CHAIN_LINK_SIZE;
+	}
+	if (link->size != size)
+		return CHAIN_LINK_SIZE;
+	return chain_id_equal(&link->cid, cid) ? CHAIN_LINK_OK : CHAIN_LINK_CID;
+}
+
+/* What a commit above the child has done to a parent in its range, or its base. */
+static bool fits_commit(const struct chain_header *through,
+			const struct chain_header *parent)
+{
+	const struct chain_record *r = &through->record;
+
+	if (chain_is_base(through, parent))
+		return chain_id_equal(&parent->cid, &r->c0) ||
+		       chain_id_equal(&parent->cid, &r->c1);
+	return parent->marks & DM_CHAIN_MARK_SPOILED &&
+	       chain_id_equal(&parent->job, &through->job);
+}
+
 enum chain_link_status chain_link_check(const struct chain_link *link,
+					const struct chain_header *through,
 					const struct chain_header *parent,
 					u64 raw_size,
 					const struct chain_id *raw_cid)
 {
-	if (!parent) {
-		if (link->format != DM_CHAIN_FORMAT_RAW)
-			return CHAIN_LINK_FORMAT;
-		if (link->size != raw_size)
-			return CHAIN_LINK_SIZE;
-		return chain_id_equal(&link->cid, raw_cid) ? CHAIN_LINK_OK :
-							     CHAIN_LINK_CID;
-	}
+	if (!parent)
+		return check_raw(link, through, raw_size, raw_cid);
 	if (link->format != DM_CHAIN_FORMAT_CHAIN)
 		return CHAIN_LINK_FORMAT;
 	if (!chain_id_equal(&link->uuid, &parent->uuid))
 		return CHAIN_LINK_UUID;
+	if (parent->marks & DM_CHAIN_MARK_SPOILED &&
+	    !(through && chain_id_equal(&parent->job, &through->job)))
+		return CHAIN_LINK_SPOILED;
+	if (through && fits_commit(through, parent))
+		return CHAIN_LINK_OK;
 	return chain_id_equal(&link->cid, &parent->cid) ? CHAIN_LINK_OK :
 							  CHAIN_LINK_CID;
 }

@@ -46,6 +46,26 @@ struct chain_link {
 };
 
 /**
+ * struct chain_record - a job that a layer's header tells of
+ * @type: DM_CHAIN_RECORD_*
+ * @flags: DM_CHAIN_RECORD_DONE
+ * @base_format: enum dm_chain_format; NONE: a stream down to nothing
+ * @base: UUID
+ * @c0: commit: content id of the base before the job; raw: its fingerprint
+ * @c1: commit: what it has from the job's first write on
+ * @base_size: commit: of the base before the job, bytes
+ */
+struct chain_record {
+	u32 type;
+	u32 flags;
+	u32 base_format;
+	struct chain_id base;
+	struct chain_id c0;
+	struct chain_id c1;
+	u64 base_size;
+};
+
+/**
  * struct chain_header - a decoded header
  * @generation: of the slot that holds
  * @compat: feature words; unknown bits of this one don't matter
@@ -70,7 +90,8 @@ struct chain_link {
  * @group: pending: set of disks
  * @coordinator: pending: UUID of the layer that decides
  * @decision: group decided by this layer
- * @job: spoiled or incomplete by this job
+ * @job: whose record it is; spoiled or incomplete by this job
+ * @record: of a job, with DM_CHAIN_MARK_JOB
  * @parent_path: hint
  * @child_path: hint, of @sealed_by; of itself while it is prepared as a top
  *
@@ -102,6 +123,7 @@ struct chain_header {
 	struct chain_id coordinator;
 	struct chain_id decision;
 	struct chain_id job;
+	struct chain_record record;
 	char parent_path[DM_CHAIN_PATH_BYTES];
 	char child_path[DM_CHAIN_PATH_BYTES];
 };
@@ -288,19 +310,70 @@ enum chain_link_status {
 	CHAIN_LINK_UUID,	/* another layer */
 	CHAIN_LINK_CID,		/* the right layer, but modified since */
 	CHAIN_LINK_SIZE,	/* raw: another size */
+	CHAIN_LINK_SPOILED,	/* a commit changed it, and not one above the child */
 };
+
+/**
+ * chain_has_record() - has a layer the record of a commit
+ * @h: header, or NULL: a raw layer
+ */
+static inline bool chain_has_record(const struct chain_header *h)
+{
+	return h && h->marks & DM_CHAIN_MARK_JOB &&
+	       h->record.type == DM_CHAIN_RECORD_COMMIT;
+}
+
+/**
+ * chain_is_base() - is this where a commit's range ends
+ * @through: header with the commit's record
+ * @h: of the layer, or NULL: a raw one
+ */
+static inline bool chain_is_base(const struct chain_header *through,
+				 const struct chain_header *h)
+{
+	if (!h)
+		return through->record.base_format == DM_CHAIN_FORMAT_RAW;
+	return through->record.base_format == DM_CHAIN_FORMAT_CHAIN &&
+	       chain_id_equal(&through->record.base, &h->uuid);
+}
+
+/**
+ * chain_through() - by way of which commit are the layers below one read
+ * @through: by way of which it is itself; NULL: none
+ * @h: its header, or NULL: a raw one
+ *
+ * For a walk from the top down. Return: header with the record, or NULL.
+ */
+static inline const struct chain_header *
+chain_through(const struct chain_header *through, const struct chain_header *h)
+{
+	if (through && chain_is_base(through, h))
+		through = NULL;
+	return chain_has_record(h) ? h : through;
+}
 
 /**
  * chain_link_check() - is this the parent that the child was made on
  * @link: of the child
+ * @through: chain_through() of the child, by way of which the parent is read
  * @parent: header of a chain parent, or NULL for a raw one
  * @raw_size: bytes of a raw parent
  * @raw_cid: fingerprint of a raw parent
  */
 enum chain_link_status chain_link_check(const struct chain_link *link,
+					const struct chain_header *through,
 					const struct chain_header *parent,
 					u64 raw_size,
 					const struct chain_id *raw_cid);
+
+/**
+ * chain_link_raw_by_id() - does the fingerprint of a raw parent count
+ * @through: as in chain_link_check()
+ */
+static inline bool chain_link_raw_by_id(const struct chain_header *through)
+{
+	return !through || !chain_is_base(through, NULL);
+}
 
 /*
  * Fingerprint of a raw layer: the size is compared by itself; these samples

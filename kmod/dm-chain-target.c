@@ -129,6 +129,8 @@ static const char *link_error(enum chain_link_status s)
 		return "A layer's parent was modified after the layer was made on it";
 	case CHAIN_LINK_SIZE:
 		return "A layer's raw parent has another size than its header says";
+	case CHAIN_LINK_SPOILED:
+		return "A layer was spoiled by a commit that the layer above is not part of";
 	default:
 		return NULL;
 	}
@@ -150,7 +152,13 @@ static bool link_is_known(struct chain_inst *ci, unsigned int i)
 	return known;
 }
 
-static int check_link(struct chain_inst *ci, unsigned int i, char **error)
+static const struct chain_header *header_of(const struct chain_layer *l)
+{
+	return l->format == DM_CHAIN_FORMAT_CHAIN ? &l->hdr : NULL;
+}
+
+static int check_link(struct chain_inst *ci, unsigned int i,
+		      const struct chain_header *through, char **error)
 {
 	struct chain_layer *child = ci->order[i]->layer;
 	struct chain_layer *parent = ci->order[i + 1]->layer;
@@ -164,16 +172,15 @@ static int check_link(struct chain_inst *ci, unsigned int i, char **error)
 	}
 	if (link_is_known(ci, i))
 		return 0;
-	if (parent->format == DM_CHAIN_FORMAT_RAW) {
+	if (parent->format == DM_CHAIN_FORMAT_RAW &&
+	    chain_link_raw_by_id(through)) {
 		r = chain_raw_fingerprint(ci->order[i + 1], &fp);
 		if (r) {
 			*error = "Cannot read the raw layer";
 			return r;
 		}
 	}
-	s = chain_link_check(&child->hdr.parent,
-			     parent->format == DM_CHAIN_FORMAT_CHAIN ?
-			     &parent->hdr : NULL,
+	s = chain_link_check(&child->hdr.parent, through, header_of(parent),
 			     (u64)parent->size << SECTOR_SHIFT, &fp);
 	if (s == CHAIN_LINK_OK)
 		return 0;
@@ -186,11 +193,13 @@ static int check_link(struct chain_inst *ci, unsigned int i, char **error)
 static int check_links(struct chain_inst *ci, char **error)
 {
 	struct chain_layer *last = ci->order[ci->nr - 1]->layer;
+	const struct chain_header *through = NULL;
 	unsigned int i;
 	int r;
 
 	for (i = 0; i + 1 < ci->nr; i++) {
-		r = check_link(ci, i, error);
+		through = chain_through(through, header_of(ci->order[i]->layer));
+		r = check_link(ci, i, through, error);
 		if (r)
 			return r;
 	}

@@ -390,6 +390,9 @@ void raise_file_limit(void);
 int walk_open(struct walk *w, const char *path, uint32_t format, int flags);
 /** walk_from() - the same from an open top, which is moved into @w in any case */
 int walk_from(struct walk *w, struct image *top, int flags);
+/** walk_through() - by way of which commit the parent of images[i] is read:
+ * see chain_through() */
+const struct chain_header *walk_through(const struct walk *w, unsigned int i);
 void walk_close(struct walk *w);
 
 /* imgmap.c */

@@ -11,7 +11,7 @@ const char *marks_name(unsigned int i)
 {
 	static const char * const names[] = {
 		"sealed", "many-children", "in-use", "incomplete", "prepared",
-		"spoiled", "retired", "pending",
+		"spoiled", "retired", "pending", "job",
 	};
 
 	return i < ARRAY_SIZE(names) ? names[i] : NULL;
@@ -51,7 +51,8 @@ struct mark_rule {
 static const struct mark_rule rules[] = {
 	{ DM_CHAIN_MARK_INCOMPLETE, RW | RO | LOWER | NEW,
 	  "the copy into it was never completed; let its mirror run to the end, or make it anew" },
-	{ DM_CHAIN_MARK_SPOILED, RW | RO | LOWER | NEW,
+	/* A parent: chain_link_check() knows by way of which commit it is read. */
+	{ DM_CHAIN_MARK_SPOILED, RW | RO | NEW,
 	  "a commit has changed what it shows, so it is no disk by itself; open the layer above that commit" },
 	{ DM_CHAIN_MARK_PREPARED, RW | NEW,
 	  "prepared for a pivot that was not decided; open the disk it was copied from" },

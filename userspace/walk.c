@@ -94,25 +94,54 @@ static int wrong_size(const struct image *child, const struct image *parent)
 			(unsigned long long)parent->bytes);
 }
 
-/* @parent follows @child in the array. */
-static int check_link(const struct image *child, struct image *parent)
+static const struct chain_header *header_of(const struct image *img)
 {
-	const struct chain_header *h = NULL;
+	return img->format == DM_CHAIN_FORMAT_CHAIN ? &img->hdr : NULL;
+}
+
+const struct chain_header *walk_through(const struct walk *w, unsigned int i)
+{
+	const struct chain_header *through = NULL;
+	unsigned int at;
+
+	for (at = 0; at <= i; at++)
+		through = chain_through(through, header_of(&w->images[at]));
+	return through;
+}
+
+static int spoiled(const struct image *child, const struct image *parent)
+{
+	char job[37];
+
+	return msg_fail(EXIT_IMAGE,
+			"%s: was spoiled by a commit (job %s), which %s is not part of; open the disk that is committed, or throw the child away",
+			parent->path, id_text(&parent->hdr.job, job),
+			child->path);
+}
+
+/* The parent of images[i] follows it in the array. */
+static int check_link(const struct walk *w, unsigned int i)
+{
+	const struct chain_header *through = walk_through(w, i);
+	struct image *child = &w->images[i], *parent = child + 1;
+	const struct chain_header *h = header_of(parent);
 	struct chain_id fp;
 	int ret;
 
 	memset(&fp, 0, sizeof(fp));
-	if (parent->format == DM_CHAIN_FORMAT_CHAIN)
-		h = &parent->hdr;
-	else if ((ret = raw_fingerprint(parent, &fp)))
+	if (!h && chain_link_raw_by_id(through) &&
+	    (ret = raw_fingerprint(parent, &fp)))
 		return ret;
-	switch (chain_link_check(&child->hdr.parent, h, parent->bytes, &fp)) {
+	switch (chain_link_check(&child->hdr.parent, through, h, parent->bytes,
+				 &fp)) {
 	case CHAIN_LINK_OK:
 		return 0;
 	case CHAIN_LINK_CID:
 		return h ? wrong_chain_cid(child) : wrong_cid(child, &fp, "");
 	case CHAIN_LINK_SIZE:
 		return wrong_size(child, parent);
+	case CHAIN_LINK_SPOILED:
+		return spoiled(child, parent);
 	default:
 		return wrong_uuid(child, parent);
 	}
@@ -148,8 +177,7 @@ static int check_once(const struct walk *w, const struct image *parent)
 
 static int check_parent(struct walk *w, struct image *parent, int flags)
 {
-	struct image *child = parent - 1;
-	int ret = check_link(child, parent);
+	int ret = check_link(w, w->nr - 2);
 
 	if (!ret)
 		ret = image_check_marks(parent, MARKS_LOWER, false);

@@ -90,6 +90,8 @@ static struct chain_header *full_header(struct kunit *test, u32 seed)
 	random_bytes(&rnd, &h->coordinator, sizeof(h->coordinator));
 	random_bytes(&rnd, &h->decision, sizeof(h->decision));
 	random_bytes(&rnd, &h->job, sizeof(h->job));
+	h->record.type = DM_CHAIN_RECORD_STREAM;
+	random_bytes(&rnd, &h->record.base, sizeof(h->record.base));
 	memset(h->parent_path, 'p', sizeof(h->parent_path) - 1);
 	memset(h->child_path, 'c', sizeof(h->child_path) - 1);
 	return h;
@@ -162,7 +164,7 @@ static void header_offsets_of_ids(struct kunit *test)
 	KUNIT_EXPECT_MEMEQ(test, buf + 304, h->job.b, 16);
 	KUNIT_EXPECT_MEMEQ(test, buf + 512, h->parent_path, 1024);
 	KUNIT_EXPECT_MEMEQ(test, buf + 1536, h->child_path, 1024);
-	KUNIT_EXPECT_NULL(test, memchr_inv(buf + 320, 0, 192));
+	KUNIT_EXPECT_NULL(test, memchr_inv(buf + 352, 0, 160));
 	KUNIT_EXPECT_NULL(test, memchr_inv(buf + 2560, 0, 1536));
 	reseal(buf);
 	KUNIT_EXPECT_EQ(test, get32(buf, 12), crc);
@@ -677,19 +679,19 @@ static void link_of_chain(struct kunit *test)
 	};
 
 	/* The parent may have grown since. */
-	KUNIT_EXPECT_EQ(test, chain_link_check(&link, h, 0, NULL),
+	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, h, 0, NULL),
 			CHAIN_LINK_OK);
 	link.cid.b[15] ^= 1;
-	KUNIT_EXPECT_EQ(test, chain_link_check(&link, h, 0, NULL),
+	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, h, 0, NULL),
 			CHAIN_LINK_CID);
 	link.uuid.b[0] ^= 1;
-	KUNIT_EXPECT_EQ(test, chain_link_check(&link, h, 0, NULL),
+	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, h, 0, NULL),
 			CHAIN_LINK_UUID);
 	link.format = DM_CHAIN_FORMAT_RAW;
-	KUNIT_EXPECT_EQ(test, chain_link_check(&link, h, 0, NULL),
+	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, h, 0, NULL),
 			CHAIN_LINK_FORMAT);
 	link.format = DM_CHAIN_FORMAT_NONE;
-	KUNIT_EXPECT_EQ(test, chain_link_check(&link, h, 0, NULL),
+	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, h, 0, NULL),
 			CHAIN_LINK_FORMAT);
 }
 
@@ -700,15 +702,15 @@ static void link_of_raw(struct kunit *test)
 		.format = DM_CHAIN_FORMAT_RAW, .cid = cid, .size = SZ_1M,
 	};
 
-	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, SZ_1M, &cid),
+	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, NULL, SZ_1M, &cid),
 			CHAIN_LINK_OK);
-	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, SZ_1M + 512, &cid),
+	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, NULL, SZ_1M + 512, &cid),
 			CHAIN_LINK_SIZE);
 	cid.b[3] ^= 1;
-	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, SZ_1M, &cid),
+	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, NULL, SZ_1M, &cid),
 			CHAIN_LINK_CID);
 	link.format = DM_CHAIN_FORMAT_CHAIN;
-	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, SZ_1M, &cid),
+	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, NULL, SZ_1M, &cid),
 			CHAIN_LINK_FORMAT);
 }
 

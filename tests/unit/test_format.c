@@ -57,6 +57,13 @@ static void full_header(struct chain_header *h)
 	random_id(&h->coordinator);
 	random_id(&h->decision);
 	random_id(&h->job);
+	h->record.type = DM_CHAIN_RECORD_COMMIT;
+	h->record.flags = DM_CHAIN_RECORD_DONE;
+	h->record.base_format = DM_CHAIN_FORMAT_RAW;
+	h->record.base_size = 12345 * 512;
+	random_id(&h->record.base);
+	random_id(&h->record.c0);
+	random_id(&h->record.c1);
 	strcpy(h->parent_path, "../base.img");
 	strcpy(h->child_path, "/var/lib/vm/top.img");
 }
@@ -73,6 +80,13 @@ static void assert_headers_equal(const struct chain_header *a,
 	assert_int_equal(a->size, b->size);
 	assert_int_equal(a->max_size, b->max_size);
 	assert_int_equal(a->block_shift, b->block_shift);
+	assert_int_equal(a->record.type, b->record.type);
+	assert_int_equal(a->record.flags, b->record.flags);
+	assert_int_equal(a->record.base_format, b->record.base_format);
+	assert_int_equal(a->record.base_size, b->record.base_size);
+	assert_memory_equal(&a->record.base, &b->record.base, 16);
+	assert_memory_equal(&a->record.c0, &b->record.c0, 16);
+	assert_memory_equal(&a->record.c1, &b->record.c1, 16);
 	assert_int_equal(a->marks, b->marks);
 	assert_int_equal(a->presence_offset, b->presence_offset);
 	assert_int_equal(a->map_offset, b->map_offset);
@@ -183,7 +197,10 @@ static void header_fields_have_their_place(void **state)
 	assert_memory_equal(buf + 304, &h.job, 16);
 	assert_string_equal((char *)buf + 512, h.parent_path);
 	assert_string_equal((char *)buf + 1536, h.child_path);
-	for (i = 320; i < 512; i++)
+	assert_memory_equal(buf + 336, &h.record.base, 16);
+	assert_memory_equal(buf + 352, &h.record.c0, 16);
+	assert_memory_equal(buf + 368, &h.record.c1, 16);
+	for (i = 392; i < 512; i++)
 		assert_int_equal(buf[i], 0);
 	for (i = 2560; i < 4096; i++)
 		assert_int_equal(buf[i], 0);
@@ -600,30 +617,114 @@ static void links_name_what_is_wrong(void **state)
 
 	(void)state;
 	full_header(&parent);
+	parent.marks &= ~DM_CHAIN_MARK_SPOILED;
 	random_id(&other);
 	link.format = DM_CHAIN_FORMAT_CHAIN;
 	link.uuid = parent.uuid;
 	link.cid = parent.cid;
 	link.size = 77 * 512;
-	assert_int_equal(chain_link_check(&link, &parent, 0, NULL),
+	assert_int_equal(chain_link_check(&link, NULL, &parent, 0, NULL),
 			 CHAIN_LINK_OK);
-	assert_int_equal(chain_link_check(&link, NULL, 77 * 512, &link.cid),
+	assert_int_equal(chain_link_check(&link, NULL, NULL, 77 * 512, &link.cid),
 			 CHAIN_LINK_FORMAT);
 	link.cid = other;
-	assert_int_equal(chain_link_check(&link, &parent, 0, NULL),
+	assert_int_equal(chain_link_check(&link, NULL, &parent, 0, NULL),
 			 CHAIN_LINK_CID);
 	link.uuid = other;
-	assert_int_equal(chain_link_check(&link, &parent, 0, NULL),
+	assert_int_equal(chain_link_check(&link, NULL, &parent, 0, NULL),
 			 CHAIN_LINK_UUID);
 	link.format = DM_CHAIN_FORMAT_RAW;
-	assert_int_equal(chain_link_check(&link, &parent, 0, NULL),
+	assert_int_equal(chain_link_check(&link, NULL, &parent, 0, NULL),
 			 CHAIN_LINK_FORMAT);
-	assert_int_equal(chain_link_check(&link, NULL, 77 * 512, &other),
+	assert_int_equal(chain_link_check(&link, NULL, NULL, 77 * 512, &other),
 			 CHAIN_LINK_OK);
-	assert_int_equal(chain_link_check(&link, NULL, 78 * 512, &other),
+	assert_int_equal(chain_link_check(&link, NULL, NULL, 78 * 512, &other),
 			 CHAIN_LINK_SIZE);
-	assert_int_equal(chain_link_check(&link, NULL, 77 * 512, &parent.cid),
+	assert_int_equal(chain_link_check(&link, NULL, NULL, 77 * 512, &parent.cid),
 			 CHAIN_LINK_CID);
+}
+
+/* A commit's record in the top of its range vouches for what it has changed. */
+static void links_by_way_of_a_commit(void **state)
+{
+	struct chain_header t, m, b;
+	struct chain_link link;
+	struct chain_id id;
+
+	(void)state;
+	full_header(&t);
+	full_header(&m);
+	full_header(&b);
+	t.record.base_format = DM_CHAIN_FORMAT_CHAIN;
+	t.record.base = b.uuid;
+	t.marks = DM_CHAIN_MARK_JOB;
+	m.marks = b.marks = DM_CHAIN_MARK_SPOILED;
+	m.job = b.job = t.job;
+	link.format = DM_CHAIN_FORMAT_CHAIN;
+	link.uuid = m.uuid;
+	random_id(&link.cid);
+
+	assert_ptr_equal(chain_through(NULL, &t), &t);
+	assert_ptr_equal(chain_through(&t, &m), &t);
+	assert_null(chain_through(&t, &b));
+	assert_null(chain_through(NULL, NULL));
+	assert_int_equal(chain_link_check(&link, &t, &m, 0, NULL), CHAIN_LINK_OK);
+	assert_int_equal(chain_link_check(&link, NULL, &m, 0, NULL), CHAIN_LINK_SPOILED);
+	link.cid = m.cid;
+	assert_int_equal(chain_link_check(&link, NULL, &m, 0, NULL), CHAIN_LINK_SPOILED);
+	random_id(&m.job);
+	assert_int_equal(chain_link_check(&link, &t, &m, 0, NULL), CHAIN_LINK_SPOILED);
+	/* Not yet marked: then its id still counts */
+	m.marks = 0;
+	assert_int_equal(chain_link_check(&link, &t, &m, 0, NULL), CHAIN_LINK_OK);
+	random_id(&link.cid);
+	assert_int_equal(chain_link_check(&link, &t, &m, 0, NULL), CHAIN_LINK_CID);
+
+	link.uuid = b.uuid;
+	assert_int_equal(chain_link_check(&link, &t, &b, 0, NULL), CHAIN_LINK_CID);
+	b.cid = t.record.c0;
+	assert_int_equal(chain_link_check(&link, &t, &b, 0, NULL), CHAIN_LINK_OK);
+	b.cid = t.record.c1;
+	assert_int_equal(chain_link_check(&link, &t, &b, 0, NULL), CHAIN_LINK_OK);
+	b.marks = 0;
+	assert_int_equal(chain_link_check(&link, &t, &b, 0, NULL), CHAIN_LINK_OK);
+	assert_int_equal(chain_link_check(&link, NULL, &b, 0, NULL), CHAIN_LINK_CID);
+
+	t.record.base_format = DM_CHAIN_FORMAT_RAW;
+	link.format = DM_CHAIN_FORMAT_RAW;
+	link.size = t.record.base_size = 1024;
+	random_id(&id);
+	assert_null(chain_through(&t, NULL));
+	assert_false(chain_link_raw_by_id(&t));
+	assert_int_equal(chain_link_check(&link, &t, NULL, 1024, &id), CHAIN_LINK_OK);
+	assert_int_equal(chain_link_check(&link, &t, NULL, t.size, &id), CHAIN_LINK_OK);
+	assert_int_equal(chain_link_check(&link, &t, NULL, 2048, &id), CHAIN_LINK_SIZE);
+	assert_int_equal(chain_link_check(&link, NULL, NULL, 1024, &id), CHAIN_LINK_CID);
+}
+
+static void records_that_make_no_sense(void **state)
+{
+	u8 buf[4096];
+	struct chain_header h, out;
+
+	(void)state;
+	full_header(&h);
+	h.record.type = 77;
+	chain_header_encode(&h, buf);
+	assert_int_equal(chain_header_decode(buf, &out), CHAIN_HEADER_GEOMETRY);
+	h.record.type = DM_CHAIN_RECORD_COMMIT;
+	h.record.base_format = DM_CHAIN_FORMAT_NONE;
+	chain_header_encode(&h, buf);
+	assert_int_equal(chain_header_decode(buf, &out), CHAIN_HEADER_GEOMETRY);
+	h.record.type = DM_CHAIN_RECORD_STREAM;
+	chain_header_encode(&h, buf);
+	assert_int_equal(chain_header_decode(buf, &out), CHAIN_HEADER_OK);
+	h.record.flags = 2;
+	chain_header_encode(&h, buf);
+	assert_int_equal(chain_header_decode(buf, &out), CHAIN_HEADER_GEOMETRY);
+	h.marks &= ~DM_CHAIN_MARK_JOB;
+	chain_header_encode(&h, buf);
+	assert_int_equal(chain_header_decode(buf, &out), CHAIN_HEADER_OK);
 }
 
 static void samples_stay_inside(void **state)
@@ -790,6 +891,8 @@ int main(void)
 		cmocka_unit_test(sectors_know_their_place),
 		cmocka_unit_test(groups_lose_single_sectors),
 		cmocka_unit_test(links_name_what_is_wrong),
+		cmocka_unit_test(links_by_way_of_a_commit),
+		cmocka_unit_test(records_that_make_no_sense),
 		cmocka_unit_test(samples_stay_inside),
 		cmocka_unit_test(fingerprint_sees_its_samples),
 		cmocka_unit_test(hostile_bytes),

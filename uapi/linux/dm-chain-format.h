@@ -67,7 +67,15 @@ enum dm_chain_format {
 #define DM_CHAIN_MARK_SPOILED		(1U << 5)	/* a commit changed what it shows */
 #define DM_CHAIN_MARK_RETIRED		(1U << 6)	/* the disk went on elsewhere */
 #define DM_CHAIN_MARK_PENDING		(1U << 7)	/* one of several disks, undecided */
-#define DM_CHAIN_MARKS_KNOWN		0xffU
+#define DM_CHAIN_MARK_JOB		(1U << 8)	/* has the record of a job */
+#define DM_CHAIN_MARKS_KNOWN		0x1ffU
+
+/* Records of jobs: of which kind. */
+#define DM_CHAIN_RECORD_STREAM		1U	/* into this layer, down to the base */
+#define DM_CHAIN_RECORD_COMMIT		2U	/* of this layer and those below, into the base */
+
+#define DM_CHAIN_RECORD_DONE		(1U << 0)	/* ended; the layer still shows what it did */
+#define DM_CHAIN_RECORD_FLAGS_KNOWN	1U
 
 /* Feature words: none is defined yet; unknown ones are honoured by kind. */
 #define DM_CHAIN_COMPAT_KNOWN		0ULL
@@ -81,6 +89,24 @@ struct dm_chain_disk_link {
 	__u8	uuid[16];		/*   8: of the parent; raw: zero */
 	__u8	cid[16];		/*  24: content id; raw: fingerprint */
 	__le64	size;			/*  40: bytes */
+};
+
+/*
+ * What a job that has not ended is about. A commit's stands in the top of its
+ * range: as long as it is there, layers of the range are known by UUID and by
+ * the job that spoiled them, the base by either of two content ids (raw: by
+ * its size), and where layers of the range end means nothing.
+ */
+struct dm_chain_disk_record {
+	__le32	type;			/*   0: DM_CHAIN_RECORD_* */
+	__le32	flags;			/*   4 */
+	__le32	base_format;		/*   8: enum dm_chain_format */
+	__le32	reserved;		/*  12: zero */
+	__u8	base[16];		/*  16: UUID; raw, none: zero */
+	__u8	c0[16];			/*  32: commit: id of the base before; raw: fingerprint */
+	__u8	c1[16];			/*  48: commit: id of the base while and after */
+	__le64	base_size;		/*  64: commit: of the base before, bytes */
+	__le64	pad;			/*  72: zero */
 };
 
 struct dm_chain_disk_header {
@@ -110,8 +136,9 @@ struct dm_chain_disk_header {
 	__u8	group[16];		/*  256: pending: set of disks */
 	__u8	coordinator[16];	/*  272: pending: layer that decides */
 	__u8	decision[16];		/*  288: group decided by this layer */
-	__u8	job[16];		/*  304: spoiled, incomplete: by which job */
-	__u8	reserved0[192];		/*  320: zero */
+	__u8	job[16];		/*  304: of the record; spoiled, incomplete: by which */
+	struct dm_chain_disk_record record; /* 320 */
+	__u8	reserved0[112];		/*  400: zero */
 	__u8	parent_path[DM_CHAIN_PATH_BYTES]; /* 512: hint, NUL-terminated */
 	__u8	child_path[DM_CHAIN_PATH_BYTES]; /* 1536: hint, of sealed_by */
 	__u8	reserved1[1536];	/* 2560: zero */

@@ -38,6 +38,7 @@ struct dm_chain_version {
 
 /* Operations of DM_CHAIN_IOC_SWITCH. */
 #define DM_CHAIN_SWITCH_SNAPSHOT	1	/* the layer in role "next" becomes the top */
+#define DM_CHAIN_SWITCH_PIVOT		2	/* an active commit that is ready ends: its base becomes the top */
 
 /**
  * struct dm_chain_switch_disk - one disk of a switch
@@ -65,6 +66,9 @@ struct dm_chain_switch_disk {
  *
  * Snapshot: each disk has one attached layer in role "next". It returns when
  * the frozen layer, its seal and all that was acknowledged before are durable.
+ * Pivot: each disk has an active commit that is ready (else EAGAIN; ENOENT: it
+ * has none). It returns when the base is durably the disk. The layers above it
+ * stay attached, in role "dropped", until a reload.
  *
  * Errors: ENODEV no such chain disk; EBUSY suspended, being switched or another
  * table is loaded; ENXIO nothing is attached in the role; ESTALE the attached
@@ -107,10 +111,12 @@ struct dm_chain_resize {
 
 #define DM_CHAIN_ROLE_LAYER	0	/* part of what is seen */
 #define DM_CHAIN_ROLE_NEXT	1	/* prepared top, not yet seen */
+#define DM_CHAIN_ROLE_DROPPED	2	/* a job made it needless: goes with the next reload */
 
 #define DM_CHAIN_LAYER_FAILED	(1U << 0)	/* read-only until re-opened */
 #define DM_CHAIN_LAYER_DEV_RW	(1U << 1)	/* ro, its device rw until a reload */
 #define DM_CHAIN_LAYER_BACK	(1U << 2)	/* its job has gone: ro in a moment */
+#define DM_CHAIN_LAYER_RECORD	(1U << 3)	/* its header has the record of a job that has not ended */
 
 /**
  * struct dm_chain_layer - a layer of an open disk
@@ -131,7 +137,11 @@ struct dm_chain_resize {
  * @damaged_bytes: in blocks whose map sector is damaged
  * @map_bytes: memory that the layer's map takes, once for all its users
  * @users: open disks that have the layer
- * @pad: zero
+ * @record_type: with DM_CHAIN_LAYER_RECORD: DM_CHAIN_RECORD_*
+ * @job: of the record, or that spoiled the layer; else zero
+ * @record_base: UUID of the record's base; zero: raw, or none
+ * @limit: bytes; above it nothing below shows
+ * @max_size: bytes that its maps have room for
  */
 struct dm_chain_layer {
 	__u8	uuid[16];
@@ -151,7 +161,11 @@ struct dm_chain_layer {
 	__u64	damaged_bytes;
 	__u64	map_bytes;
 	__u32	users;
-	__u32	pad;
+	__u32	record_type;
+	__u8	job[16];
+	__u8	record_base[16];
+	__u64	limit;
+	__u64	max_size;
 };
 
 /**
@@ -369,6 +383,197 @@ struct dm_chain_event {
 	__u8	uuid[16];
 };
 
+/* Kinds of jobs. */
+#define DM_CHAIN_JOB_STREAM		1
+#define DM_CHAIN_JOB_COMMIT		2	/* of layers below the top */
+#define DM_CHAIN_JOB_ACTIVE_COMMIT	3	/* of the top: ends by a pivot */
+
+/* States of a job. */
+#define DM_CHAIN_JOB_CREATED	1
+#define DM_CHAIN_JOB_RUNNING	2
+#define DM_CHAIN_JOB_PAUSED	3	/* by the user, or for an error */
+#define DM_CHAIN_JOB_READY	4	/* waits for the pivot; follows the guest */
+#define DM_CHAIN_JOB_PENDING	5	/* all is moved; the disk is about to change */
+#define DM_CHAIN_JOB_CONCLUDED	6	/* dm_chain_job.error says how */
+
+/* What to do at an error of a layer, after it was tried again in vain. */
+#define DM_CHAIN_ON_ERROR_REPORT	0	/* the job ends */
+#define DM_CHAIN_ON_ERROR_IGNORE	1	/* go on; it ends with the first error */
+#define DM_CHAIN_ON_ERROR_STOP		2	/* pause; resuming tries again */
+#define DM_CHAIN_ON_ERROR_ENOSPC	3	/* pause at ENOSPC; else the job ends */
+
+#define DM_CHAIN_JOB_ESTIMATE	(1U << 0)	/* only count: nothing starts */
+#define DM_CHAIN_JOB_FORCE	(1U << 1)	/* other children of the base or the range are lost */
+#define DM_CHAIN_JOB_PREPARE	(1U << 2)	/* only write the record; start it later */
+
+/**
+ * struct dm_chain_job_start - let a token's operation begin
+ * @token: in: its descriptor, from DM_CHAIN_IOC_ACQUIRE of a stream or commit
+ * @flags: in: DM_CHAIN_JOB_*
+ * @speed: in: bytes a second; 0: no limit
+ * @on_error: in: DM_CHAIN_ON_ERROR_*
+ * @pad: zero
+ * @id: out: of the job, that of the token
+ * @uuid: out: that its record has; a commit that was cut off keeps its own
+ * @move_bytes: out, ESTIMATE: bytes of data to be copied
+ * @zero_bytes: out, ESTIMATE: bytes that become zeroes
+ * @new_bytes: out, ESTIMATE: bytes for which the layer that takes the data in
+ *	holds no data yet (raw: 0)
+ * @need_bytes: out, ESTIMATE: how large the device of that layer must be
+ * @parent_path: in: hint of where the new parent lies: of the base, seen from
+ *	the layer that will stand on it; ends with a zero byte
+ *
+ * The layers that are written are attached rw before. The job goes on when the
+ * descriptor is closed; what it holds is given back when it ends.
+ *
+ * Prepare, for a raw base that has to grow: the record makes the chain open
+ * with a base of either size. The caller lets it grow, and starts the job.
+ *
+ * Errors: EBADF no token; EBUSY it is started already, or another unfinished
+ * job has one of the layers; EINVAL the operation is none that runs as a job;
+ * ENOSPC the base's device is too small; EFBIG more than its maps have room
+ * for; ERANGE a raw base is larger than the top of the range; EMLINK the base
+ * or a layer of the range has other children (DM_CHAIN_JOB_FORCE takes it);
+ * EROFS a layer is not attached rw; EIO a layer has failed, or its map is
+ * damaged; ESTALE the record that there is names another base.
+ */
+struct dm_chain_job_start {
+	__s32	token;
+	__u32	flags;
+	__u64	speed;
+	__u32	on_error;
+	__u32	pad;
+	__u64	id;
+	__u8	uuid[16];
+	__u64	move_bytes;
+	__u64	zero_bytes;
+	__u64	new_bytes;
+	__u64	need_bytes;
+	char	parent_path[1024];
+};
+
+#define DM_CHAIN_JOB_F_ERROR	(1U << 0)	/* paused for @error */
+#define DM_CHAIN_JOB_F_USER	(1U << 1)	/* paused by the user */
+#define DM_CHAIN_JOB_F_CANCEL	(1U << 2)	/* was cancelled */
+
+/**
+ * struct dm_chain_job - a job as it is
+ * @id: number
+ * @uuid: that its record has
+ * @major: of the disk; 0:0 if that was closed
+ * @minor:
+ * @type: DM_CHAIN_JOB_STREAM ...
+ * @status: DM_CHAIN_JOB_CREATED ...
+ * @flags: DM_CHAIN_JOB_F_*
+ * @on_error: DM_CHAIN_ON_ERROR_*
+ * @error: 0 or a negative errno: why it paused, or how it ended (ECANCELED:
+ *	cancelled, ENODEV: the disk was closed)
+ * @pad: zero
+ * @speed: bytes a second, 0: no limit
+ * @current_bytes: done
+ * @total_bytes: that there are to do
+ * @errors: I/O errors met, retries not counted
+ * @into: UUID of the layer that takes the data in; raw: zero
+ * @top: UUID of the top of the range; stream: as @into
+ * @disk: name of the disk when it started
+ */
+struct dm_chain_job {
+	__u64	id;
+	__u8	uuid[16];
+	__u32	major;
+	__u32	minor;
+	__u32	type;
+	__u32	status;
+	__u32	flags;
+	__u32	on_error;
+	__s32	error;
+	__u32	pad;
+	__u64	speed;
+	__u64	current_bytes;
+	__u64	total_bytes;
+	__u64	errors;
+	__u8	into[16];
+	__u8	top[16];
+	char	disk[128];
+};
+
+/**
+ * struct dm_chain_jobs - jobs there are, and the last ones that have ended
+ * @id: in: only this one; 0: all
+ * @nr: in: room in the array; out: jobs there are (may be more)
+ * @job_size: in: sizeof(struct dm_chain_job) of the caller
+ * @jobs: in: user address of the array
+ * @flags: zero
+ * @pad: zero
+ *
+ * In the order in which they began. Errors: ENOENT no job has the id.
+ */
+struct dm_chain_jobs {
+	__u64	id;
+	__u32	nr;
+	__u32	job_size;
+	__u64	jobs;
+	__u32	flags;
+	__u32	pad;
+};
+
+#define DM_CHAIN_VERB_PAUSE	1
+#define DM_CHAIN_VERB_RESUME	2	/* also after an error: tries again */
+#define DM_CHAIN_VERB_SPEED	3	/* @arg: bytes a second, 0: no limit */
+#define DM_CHAIN_VERB_CANCEL	4
+
+/**
+ * struct dm_chain_job_verb - what a job is to do
+ * @id: of the job
+ * @verb: DM_CHAIN_VERB_*
+ * @flags: zero
+ * @arg: of the verb, else zero
+ *
+ * It returns at once; the events tell of the effect. Errors: ENOENT no job has
+ * the id; ESRCH it has concluded; EBUSY it is about to conclude; EINVAL.
+ */
+struct dm_chain_job_verb {
+	__u64	id;
+	__u32	verb;
+	__u32	flags;
+	__u64	arg;
+};
+
+#define DM_CHAIN_JOB_EVENT_STATUS	1	/* a job's status has changed */
+#define DM_CHAIN_JOB_EVENT_ERROR	2	/* a job met an error */
+#define DM_CHAIN_JOB_EVENT_LOST		3	/* events before this one were dropped */
+
+/**
+ * struct dm_chain_job_event - what read() of a monitor delivers
+ * @type: DM_CHAIN_JOB_EVENT_*
+ * @pad: zero
+ * @seq: one more than that of the event before, dropped ones count
+ * @time_ns: CLOCK_REALTIME
+ * @job: the job as it was then
+ */
+struct dm_chain_job_event {
+	__u32	type;
+	__u32	pad;
+	__u64	seq;
+	__u64	time_ns;
+	struct dm_chain_job job;
+};
+
+/**
+ * struct dm_chain_monitor - from now on this descriptor tells of jobs
+ * @flags: zero
+ * @event_size: in: sizeof(struct dm_chain_job_event) of the caller; out: what
+ *	each read() delivers, for one event
+ *
+ * poll() and read() of the descriptor of /dev/dm-chain then deliver events of
+ * all jobs; with O_NONBLOCK EAGAIN if there are none. A buffer that has no room
+ * for one: EINVAL. Errors: EBUSY it does already.
+ */
+struct dm_chain_monitor {
+	__u32	flags;
+	__u32	event_size;
+};
+
 #define DM_CHAIN_IOC_TYPE	0xdc
 #define DM_CHAIN_IOC_VERSION	_IOWR(DM_CHAIN_IOC_TYPE, 0, struct dm_chain_version)
 #define DM_CHAIN_IOC_SWITCH	_IOWR(DM_CHAIN_IOC_TYPE, 1, struct dm_chain_switch)
@@ -378,5 +583,9 @@ struct dm_chain_event {
 #define DM_CHAIN_IOC_EXPEDITE	_IOWR(DM_CHAIN_IOC_TYPE, 5, struct dm_chain_expedite)
 #define DM_CHAIN_IOC_HOLDERS	_IOWR(DM_CHAIN_IOC_TYPE, 6, struct dm_chain_holders)
 #define DM_CHAIN_IOC_ACQUIRE	_IOWR(DM_CHAIN_IOC_TYPE, 7, struct dm_chain_acquire)
+#define DM_CHAIN_IOC_JOB_START	_IOWR(DM_CHAIN_IOC_TYPE, 8, struct dm_chain_job_start)
+#define DM_CHAIN_IOC_JOBS	_IOWR(DM_CHAIN_IOC_TYPE, 9, struct dm_chain_jobs)
+#define DM_CHAIN_IOC_JOB_VERB	_IOWR(DM_CHAIN_IOC_TYPE, 10, struct dm_chain_job_verb)
+#define DM_CHAIN_IOC_MONITOR	_IOWR(DM_CHAIN_IOC_TYPE, 11, struct dm_chain_monitor)
 
 #endif
