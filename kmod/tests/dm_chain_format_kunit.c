@@ -678,6 +678,9 @@ static void link_of_chain(struct kunit *test)
 		.cid = h->cid, .size = 512,
 	};
 
+	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, h, 0, NULL),
+			CHAIN_LINK_SPOILED);
+	h->marks = 0;
 	/* The parent may have grown since. */
 	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, h, 0, NULL),
 			CHAIN_LINK_OK);

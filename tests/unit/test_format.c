@@ -277,6 +277,8 @@ static void contradictions_are_refused(void **state)
 	FINE((h.parent.format = DM_CHAIN_FORMAT_NONE, h.parent.size = 0));
 	FINE(h.parent.format = DM_CHAIN_FORMAT_RAW);
 	FINE(memset(h.parent_path, 'x', sizeof(h.parent_path) - 1));
+	REFUSED(h.record.type = 0);
+	REFUSED(h.record.base_size = 511);
 }
 
 static void feature_words_by_kind(void **state)
@@ -292,9 +294,9 @@ static void feature_words_by_kind(void **state)
 		FINE(h.compat_ro = 1ULL << bit);
 		EXPECT(h.incompat = 1ULL << bit, CHAIN_HEADER_INCOMPAT);
 	}
-	for (bit = 0; bit < 8; bit++)
+	for (bit = 0; bit < 9; bit++)
 		FINE(h.marks = 1U << bit);
-	for (bit = 8; bit < 32; bit++)
+	for (bit = 9; bit < 32; bit++)
 		EXPECT(h.marks = 1U << bit, CHAIN_HEADER_INCOMPAT);
 	chain_header_encode(&good, buf);
 	buf[8] = 2;
