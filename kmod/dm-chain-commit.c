@@ -13,20 +13,23 @@
  *	   nobody above B holds is written there (dm-chain-route.c)
  *
  * For a batch of blocks that the range holds, with the guest kept off them if
- * T is the top:
+ * T is the top, and what T's map says of them durable:
  *
  *	C4 what is seen of them is copied to B
  *	C5 B's map says so: a round; raw: a flush
  *	C6 layer by layer, from the one above B up to T: a round that clears what
  *	   it holds of them. Lookups pass when that is durable
- *	C7 let the guest go on; when reads that were under way have ended, give the
- *	   space back
+ *	C7 when reads that were under way have ended, give the space back; let the
+ *	   guest go on. Not the other way round: what the base refuses is written
+ *	   at the top, where space is just being given back
+ *
+ * T's map first: a block that was written there for the first time is there as a
+ * whole or not at all, while in B it is laid over what it hides.
  *
  * Bottom-up: when a layer's copy goes, all that could show in its place is B,
- * durable, with what is seen at T. So it doesn't matter whether the copies above
- * are durable, nor of which size blocks are, as long as a batch ends where
- * blocks of all layers do. It costs a round for each layer that holds anything
- * of a batch.
+ * durable, with what is seen at T. So it doesn't matter of which size blocks
+ * are, as long as a batch ends where blocks of all layers do. It costs a round
+ * for each layer that holds anything of a batch.
  *
  * The end: commit_finish(), chain_commit_pivot().
  *
@@ -73,7 +76,8 @@ static void commit_bind(struct chain_job *job)
 	job->b = chain_job_depth(job, job->base);
 	if (!is_active(job) || !job->installed)
 		return;
-	job->disk->route = job->disk->route_flush = job->b;
+	job->disk->route = job->b;
+	job->disk->route_flush = job->b;
 	WRITE_ONCE(base_att(job)->access[CHAIN_GUEST], DM_CHAIN_ACCESS_RW);
 }
 
@@ -645,6 +649,17 @@ static int commit_prepare(struct chain_job *job)
 
 /* --- C4, C5: into the base --- */
 
+/* The blocks of a layer in a part of the disk. */
+static bool blocks_in(const struct chain_layer *l, sector_t start, sector_t end,
+		      struct chain_clear *c)
+{
+	c->block = sector_to_block(l, start);
+	if (c->block >= l->map.blocks)
+		return false;
+	c->n = min(sector_to_block(l, end), l->map.blocks) - c->block;
+	return c->n;
+}
+
 static int base_durable(struct chain_job *job)
 {
 	if (!raw_base(job))
@@ -666,11 +681,30 @@ static void give_back_zeroes(struct chain_job *job)
 				block_to_sector(l, to - from));
 }
 
+/* Only the guest changes what a map says of these blocks without a round. */
+static int top_durable(struct chain_job *job, sector_t start, sector_t end)
+{
+	struct chain_layer *l = job->top;
+	struct chain_clear c;
+	u64 block;
+
+	if (!is_active(job) || !blocks_in(l, start, end, &c))
+		return 0;
+	for (block = c.block; block < c.block + c.n;
+	     block = round_down(block, DM_CHAIN_GROUP_BLOCKS) + DM_CHAIN_GROUP_BLOCKS)
+		if (!chain_meta_durable(l, block))
+			return chain_meta_sync(l);
+	return 0;
+}
+
 static int move_down(struct chain_job *job, sector_t start, sector_t end)
 {
 	struct chain_plan *p = job->plan;
-	int r;
+	int r = top_durable(job, start, end);
 
+	job->fatal = r;
+	if (r)
+		return r;
 	plan_for(job, base_att(job), start, end, cell(job));
 	p->want = commit_want;
 	p->fill = commit_fill;
@@ -706,17 +740,6 @@ static u64 held_by(struct chain_job *job, const struct chain_layer *l,
 		held += n;
 	}
 	return held;
-}
-
-/* The blocks of a layer in a part of the disk. */
-static bool blocks_in(const struct chain_layer *l, sector_t start, sector_t end,
-		      struct chain_clear *c)
-{
-	c->block = sector_to_block(l, start);
-	if (c->block >= l->map.blocks)
-		return false;
-	c->n = min(sector_to_block(l, end), l->map.blocks) - c->block;
-	return c->n;
 }
 
 /* Bytes that it held; or a negative errno. */
@@ -806,10 +829,11 @@ static int commit_step(struct chain_job *job)
 	r = move_down(job, start, end);
 	if (!r)
 		r = clear_range(job, start, job->plan->end);
+	if (!r)
+		give_back(job, start, job->plan->end);
 	unlock(job, start, end);
 	if (r)
 		return r;
-	give_back(job, start, job->plan->end);
 	job->cursor = job->plan->end;
 	done(job);
 	return 1;
@@ -956,13 +980,18 @@ static int commit_finish(struct chain_job *job)
 
 /* --- Cancelled, failed --- */
 
-/* Guest flushes cover the base until what is in it is durable. */
+/*
+ * Guest flushes cover the base until what is in it is durable. If that can't be
+ * had, no flush may say that all is well, until the disk is opened again.
+ */
 static void settle_base(struct chain_job *job)
 {
 	if (chain_job_enter(job))
 		return;
-	if (!READ_ONCE(job->base->failed) && base_durable(job))
+	if (READ_ONCE(job->base->failed) || base_durable(job)) {
 		chain_layer_fail(job->base, "flush", -EIO);
+		WRITE_ONCE(job->disk->failed, true);
+	}
 	WRITE_ONCE(job->disk->route_flush, 0);
 	chain_job_leave(job);
 }

@@ -27,7 +27,7 @@
 
 /* All jobs together: the core of kcopyd reads the percentage each time. */
 DECLARE_DM_KCOPYD_THROTTLE_WITH_MODULE_PARM(job_throttle,
-		"Percent of the time that jobs may copy in, all of them together");
+	"Percent of the time in which jobs may copy, all of them together");
 
 struct dm_kcopyd_client *chain_copy_create(void)
 {
