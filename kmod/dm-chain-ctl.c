@@ -18,10 +18,14 @@
 struct chain_id chain_instance;
 static struct chain_id host_id;
 
-/* A descriptor: whether it holds RCU expedited; the mutex is its own. */
+/*
+ * A descriptor: whether it holds RCU expedited, and what it tells of; the mutex
+ * is its own. @monitor stays when it is set.
+ */
 struct ctl {
-	struct mutex mutex;	/* @expedited */
+	struct mutex mutex;	/* both */
 	bool expedited;
+	struct chain_monitor *monitor;
 };
 
 union arg {
@@ -33,6 +37,10 @@ union arg {
 	struct dm_chain_expedite expedite;
 	struct dm_chain_holders holders;
 	struct dm_chain_acquire acquire;
+	struct dm_chain_job_start start;
+	struct dm_chain_jobs jobs;
+	struct dm_chain_job_verb verb;
+	struct dm_chain_monitor monitor;
 };
 
 /*
@@ -102,6 +110,23 @@ static void fill_chain(const struct chain_layer *l, struct dm_chain_layer *out)
 	memcpy(out->uuid, l->uuid.b, sizeof(out->uuid));
 	memcpy(out->cid, l->hdr.cid.b, sizeof(out->cid));
 	memcpy(out->parent_uuid, l->hdr.parent.uuid.b, sizeof(out->parent_uuid));
+	memcpy(out->job, l->hdr.job.b, sizeof(out->job));
+	out->limit = l->hdr.limit;
+	out->max_size = l->hdr.max_size;
+	if (!(l->hdr.marks & DM_CHAIN_MARK_JOB) ||
+	    l->hdr.record.flags & DM_CHAIN_RECORD_DONE)
+		return;
+	out->flags |= DM_CHAIN_LAYER_RECORD;
+	out->record_type = l->hdr.record.type;
+	memcpy(out->record_base, l->hdr.record.base.b, sizeof(out->record_base));
+}
+
+static u32 role_of(const struct chain_att *att)
+{
+	if (att->dropped)
+		return DM_CHAIN_ROLE_DROPPED;
+	return att->word == CHAIN_WORD_NEXT ? DM_CHAIN_ROLE_NEXT :
+					      DM_CHAIN_ROLE_LAYER;
 }
 
 static void fill_layer(const struct chain_disk *disk,
@@ -113,8 +138,7 @@ static void fill_layer(const struct chain_disk *disk,
 	out->major = MAJOR(att->bdev->bd_dev);
 	out->minor = MINOR(att->bdev->bd_dev);
 	out->format = l->format;
-	out->role = att->word == CHAIN_WORD_NEXT ? DM_CHAIN_ROLE_NEXT :
-						   DM_CHAIN_ROLE_LAYER;
+	out->role = role_of(att);
 	out->access = READ_ONCE(att->access[CHAIN_META]);
 	out->flags = READ_ONCE(l->failed) ? DM_CHAIN_LAYER_FAILED : 0;
 	if (!chain_att_rw(att) && att->dev->mode & BLK_OPEN_WRITE)
@@ -150,11 +174,31 @@ static int copy_layer(const struct dm_chain_layers *arg, u32 i,
 	return 0;
 }
 
+/* The layers, top first, then what is attached in other roles. */
+static int copy_layers(const struct dm_chain_layers *arg,
+		       const struct chain_inst *ci, u32 *nr)
+{
+	unsigned int i;
+	int r = 0;
+
+	for (*nr = 0; *nr < ci->nr && !r; ++*nr)
+		if (*nr < arg->nr)
+			r = copy_layer(arg, *nr, ci->disk, ci->order[*nr]);
+	for (i = 0; i < ci->nr_atts && !r; i++) {
+		if (role_of(&ci->atts[i]) == DM_CHAIN_ROLE_LAYER)
+			continue;
+		if (*nr < arg->nr)
+			r = copy_layer(arg, *nr, ci->disk, &ci->atts[i]);
+		++*nr;
+	}
+	return r;
+}
+
 static int do_layers(struct call *call)
 {
 	struct dm_chain_layers *arg = &call->arg.layers;
 	struct chain_inst *ci;
-	u32 i, nr;
+	u32 nr;
 	int r;
 
 	if (arg->flags || arg->pad || arg->layer_size < 64 ||
@@ -163,10 +207,7 @@ static int do_layers(struct call *call)
 	r = chain_disk_pin(MKDEV(arg->major, arg->minor), &ci);
 	if (r)
 		return r;
-	nr = ci->nr + (ci->next ? 1 : 0);
-	for (i = 0; i < min(nr, arg->nr) && !r; i++)
-		r = copy_layer(arg, i, ci->disk,
-			       i < ci->nr ? ci->order[i] : ci->next);
+	r = copy_layers(arg, ci, &nr);
 	chain_disk_unpin(ci->disk);
 	arg->nr = nr;
 	return r;
@@ -377,6 +418,88 @@ static int do_acquire(struct call *call)
 	return chain_acquire(&call->arg.acquire, &call->file);
 }
 
+/* --- Jobs --- */
+
+static int do_job_start(struct call *call)
+{
+	return chain_job_start(&call->arg.start);
+}
+
+static int do_job_verb(struct call *call)
+{
+	return chain_job_verb(&call->arg.verb);
+}
+
+static int copy_jobs(const struct dm_chain_jobs *arg,
+		     const struct dm_chain_job *list, u32 nr)
+{
+	u8 __user *to = u64_to_user_ptr(arg->jobs);
+	size_t size = min_t(size_t, sizeof(*list), arg->job_size);
+	u32 i;
+
+	for (i = 0; i < nr; i++, to += arg->job_size)
+		if (copy_to_user(to, &list[i], size) ||
+		    clear_user(to + size, arg->job_size - size))
+			return -EFAULT;
+	return 0;
+}
+
+#define MAX_JOBS	4096U
+
+static int do_jobs(struct call *call)
+{
+	struct dm_chain_jobs *arg = &call->arg.jobs;
+	u32 room = min(arg->nr, MAX_JOBS);
+	struct dm_chain_job *list;
+	int r;
+
+	if (arg->flags || arg->pad || arg->job_size < 64 ||
+	    arg->job_size > PAGE_SIZE)
+		return -EINVAL;
+	list = kvcalloc(max(room, 1U), sizeof(*list), GFP_KERNEL);
+	if (!list)
+		return -ENOMEM;
+	arg->nr = chain_jobs_fill(arg->id, list, room);
+	r = arg->id && !arg->nr ? -ENOENT :
+				  copy_jobs(arg, list, min(arg->nr, room));
+	kvfree(list);
+	return r;
+}
+
+static int do_monitor(struct call *call)
+{
+	struct ctl *ctl = call->ctl;
+	struct chain_monitor *m;
+	int r = -EBUSY;
+
+	mutex_lock(&ctl->mutex);
+	if (!ctl->monitor) {
+		m = chain_monitor_create(&call->arg.monitor);
+		r = PTR_ERR_OR_ZERO(m);
+		if (!r)
+			WRITE_ONCE(ctl->monitor, m);
+	}
+	mutex_unlock(&ctl->mutex);
+	return r;
+}
+
+static ssize_t ctl_read(struct file *file, char __user *buf, size_t len,
+			loff_t *pos)
+{
+	struct ctl *ctl = file->private_data;
+	struct chain_monitor *m = READ_ONCE(ctl->monitor);
+
+	return m ? chain_monitor_read(m, file, buf, len) : -EINVAL;
+}
+
+static __poll_t ctl_poll(struct file *file, struct poll_table_struct *wait)
+{
+	struct ctl *ctl = file->private_data;
+	struct chain_monitor *m = READ_ONCE(ctl->monitor);
+
+	return m ? chain_monitor_poll(m, file, wait) : 0;
+}
+
 /* --- The device --- */
 
 static const struct {
@@ -391,6 +514,10 @@ static const struct {
 	[_IOC_NR(DM_CHAIN_IOC_EXPEDITE)] = { do_expedite, sizeof(struct dm_chain_expedite) },
 	[_IOC_NR(DM_CHAIN_IOC_HOLDERS)] = { do_holders, sizeof(struct dm_chain_holders) },
 	[_IOC_NR(DM_CHAIN_IOC_ACQUIRE)] = { do_acquire, sizeof(struct dm_chain_acquire) },
+	[_IOC_NR(DM_CHAIN_IOC_JOB_START)] = { do_job_start, sizeof(struct dm_chain_job_start) },
+	[_IOC_NR(DM_CHAIN_IOC_JOBS)] = { do_jobs, sizeof(struct dm_chain_jobs) },
+	[_IOC_NR(DM_CHAIN_IOC_JOB_VERB)] = { do_job_verb, sizeof(struct dm_chain_job_verb) },
+	[_IOC_NR(DM_CHAIN_IOC_MONITOR)] = { do_monitor, sizeof(struct dm_chain_monitor) },
 };
 
 /* The caller knows what it has, or has nothing. */
@@ -415,7 +542,7 @@ static long ctl_ioctl(struct file *file, unsigned int cmd, unsigned long uarg)
 	void __user *p = (void __user *)uarg;
 	unsigned int nr = _IOC_NR(cmd);
 	size_t usize = _IOC_SIZE(cmd);
-	struct call call = { .ctl = file->private_data, .usize = usize };
+	struct call *call;
 	int r;
 
 	if (!capable(CAP_SYS_ADMIN))
@@ -423,11 +550,18 @@ static long ctl_ioctl(struct file *file, unsigned int cmd, unsigned long uarg)
 	if (_IOC_TYPE(cmd) != DM_CHAIN_IOC_TYPE || nr >= ARRAY_SIZE(calls) ||
 	    _IOC_DIR(cmd) != (_IOC_READ | _IOC_WRITE))
 		return -ENOTTY;
-	r = copy_struct_from_user(&call.arg, calls[nr].size, p, usize);
-	if (r)
-		return r;
-	r = calls[nr].fn(&call);
-	return finish_call(&call, p, min(usize, calls[nr].size), r);
+	/* Paths make it too large for the stack. */
+	call = kzalloc(sizeof(*call), GFP_KERNEL);
+	if (!call)
+		return -ENOMEM;
+	call->ctl = file->private_data;
+	call->usize = usize;
+	r = copy_struct_from_user(&call->arg, calls[nr].size, p, usize);
+	if (!r)
+		r = finish_call(call, p, min(usize, calls[nr].size),
+				calls[nr].fn(call));
+	kfree(call);
+	return r;
 }
 
 static int ctl_open(struct inode *inode, struct file *file)
@@ -446,6 +580,7 @@ static int ctl_release(struct inode *inode, struct file *file)
 	struct ctl *ctl = file->private_data;
 
 	set_expedited(ctl, false);
+	chain_monitor_destroy(ctl->monitor);
 	kfree(ctl);
 	return 0;
 }
@@ -454,6 +589,8 @@ static const struct file_operations ctl_fops = {
 	.owner = THIS_MODULE,
 	.open = ctl_open,
 	.release = ctl_release,
+	.read = ctl_read,
+	.poll = ctl_poll,
 	.unlocked_ioctl = ctl_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.llseek = noop_llseek,

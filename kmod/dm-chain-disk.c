@@ -44,6 +44,8 @@ static void disk_free(struct chain_disk *d)
 	cancel_work_sync(&d->back_work);
 	if (d->wq)
 		destroy_workqueue(d->wq);
+	if (d->reads_ready)
+		cleanup_srcu_struct(&d->reads);
 	chain_merge_destroy(d->merge);
 	chain_locks_exit(&d->locks);
 	mempool_exit(&d->pages);
@@ -97,6 +99,10 @@ static void disk_init(struct chain_disk *d, struct mapped_device *md)
 	INIT_LIST_HEAD(&d->insts);
 	INIT_LIST_HEAD(&d->holders);
 	INIT_LIST_HEAD(&d->parked);
+	INIT_LIST_HEAD(&d->jobs);
+	spin_lock_init(&d->jobs_lock);
+	init_waitqueue_head(&d->jobs_wait);
+	d->jobs_stop = true;
 	spin_lock_init(&d->lock);
 	init_rwsem(&d->pin);
 	init_rwsem(&d->shape);
@@ -116,10 +122,11 @@ static struct chain_disk *disk_alloc(struct mapped_device *md)
 	if (!d)
 		return NULL;
 	disk_init(d, md);
+	d->reads_ready = !init_srcu_struct(&d->reads);
 	d->owners = kmalloc_array(CHAIN_CHUNK_BLOCKS, sizeof(u16), GFP_KERNEL);
 	d->wq = alloc_workqueue("dm-chain/%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 32,
 				d->name);
-	if (!d->owners || !d->wq || chain_locks_init(&d->locks) ||
+	if (!d->reads_ready || !d->owners || !d->wq || chain_locks_init(&d->locks) ||
 	    mempool_init_page_pool(&d->pages, 1, 0)) {
 		disk_free(d);
 		return NULL;
@@ -185,16 +192,20 @@ static void drain_pins(struct chain_disk *d)
 void chain_disk_dying(struct chain_inst *ci)
 {
 	struct chain_disk *d = ci->disk;
+	bool live;
 
 	if (!d)
 		return;
 	mutex_lock(&chain_registry_mutex);
 	/* No table of ours took its place: before it lets its layers go. */
-	if (d->live == ci) {
+	live = d->live == ci;
+	if (live) {
 		d->live = NULL;
 		chain_holders_gone(d);
 	}
 	mutex_unlock(&chain_registry_mutex);
+	if (live)
+		chain_jobs_end(d);
 	drain_pins(d);
 }
 

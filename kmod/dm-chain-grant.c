@@ -280,6 +280,24 @@ static void grant(struct chain_inst *ci, const u32 *rows,
 	}
 }
 
+/* What the gates allow jobs follows what they hold, in all tables of the disk. */
+static void set_gates(struct chain_disk *disk)
+{
+	struct chain_inst *ci;
+	unsigned int i;
+
+	list_for_each_entry(ci, &disk->insts, list) {
+		for (i = 0; i < ci->nr_atts; i++) {
+			struct chain_att *att = &ci->atts[i];
+
+			if (att->layer && (att->row == DM_CHAIN_OPROLE_GUEST_THROUGH ||
+					   att->row == DM_CHAIN_OPROLE_GUEST_ACTIVE))
+				WRITE_ONCE(att->access[CHAIN_JOB],
+					   chain_job_access(att->layer, disk));
+		}
+	}
+}
+
 int chain_hold(struct chain_inst *ci, const u32 *rows, struct chain_holder *h,
 	       struct dm_chain_conflict *c)
 {
@@ -295,8 +313,10 @@ int chain_hold(struct chain_inst *ci, const u32 *rows, struct chain_holder *h,
 	/* First what the job before had: else that would be taken from us. */
 	if (!r && h && h->id && any_back_due(ci))
 		r = -EAGAIN;
-	if (!r && h)
+	if (!r && h) {
 		grant(ci, rows, h);
+		set_gates(ci->disk);
+	}
 	mutex_unlock(&chain_registry_mutex);
 	return r;
 }
@@ -312,26 +332,15 @@ static void drop_grants(struct chain_holder *h)
 	h->disk = NULL;
 }
 
-/* What only a job may write refuses from now on: no reload is needed for that. */
-static bool close_gates(struct chain_disk *disk)
+/* Is there a layer that was rw for a job which has gone? */
+static bool any_due(const struct chain_disk *disk)
 {
 	struct chain_inst *ci;
-	unsigned int i;
-	bool any = false;
 
-	list_for_each_entry(ci, &disk->insts, list) {
-		for (i = 0; i < ci->nr_atts; i++) {
-			struct chain_att *att = &ci->atts[i];
-
-			if (att->row != DM_CHAIN_OPROLE_GUEST_THROUGH ||
-			    !att->layer)
-				continue;
-			WRITE_ONCE(att->access[CHAIN_JOB],
-				   chain_job_access(att->layer, disk));
-			any |= chain_back_is_due(disk, att);
-		}
-	}
-	return any;
+	list_for_each_entry(ci, &disk->insts, list)
+		if (any_back_due(ci))
+			return true;
+	return false;
 }
 
 void chain_release(struct chain_holder *h)
@@ -342,8 +351,10 @@ void chain_release(struct chain_holder *h)
 	disk = h->disk;
 	if (disk) {
 		drop_grants(h);
+		/* No reload is needed for that. */
+		set_gates(disk);
 		/* Here, where the disk is known to be there. */
-		if (close_gates(disk))
+		if (any_due(disk))
 			chain_disk_take_back(disk);
 	}
 	mutex_unlock(&chain_registry_mutex);

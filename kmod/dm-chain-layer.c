@@ -518,13 +518,14 @@ static struct chain_layer *locate(struct chain_disk *disk,
 		*error = "Layer's UUID is in use on another device: a copy needs a new id";
 		return ERR_PTR(-EBUSY);
 	}
-	if (att->row == DM_CHAIN_OPROLE_GUEST_THROUGH) {
-		if (!list_is_singular(&l->uses)) {
-			*error = "A layer that another disk has can't be rw";
-			return ERR_PTR(-EBUSY);
-		}
-		att->access[CHAIN_JOB] = chain_job_access(l, disk);
+	if (att->row == DM_CHAIN_OPROLE_GUEST_THROUGH &&
+	    !list_is_singular(&l->uses)) {
+		*error = "A layer that another disk has can't be rw";
+		return ERR_PTR(-EBUSY);
 	}
+	if (l && (att->row == DM_CHAIN_OPROLE_GUEST_THROUGH ||
+		  att->row == DM_CHAIN_OPROLE_GUEST_ACTIVE))
+		att->access[CHAIN_JOB] = chain_job_access(l, disk);
 	if (device_taken(l, devt)) {
 		*error = "Device is in use as a layer of another format or UUID";
 		return ERR_PTR(-EBUSY);

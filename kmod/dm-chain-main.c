@@ -22,6 +22,7 @@ static void __exit chain_exit(void)
 {
 	dm_unregister_target(&chain_target);
 	chain_ctl_exit();
+	chain_jobs_exit();
 	chain_layer_exit();
 	/* Chunks of merged lookups that wait for their grace period. */
 	rcu_barrier();

@@ -26,7 +26,7 @@
 
 /* --- Ends of a bio --- */
 
-static int remap(struct chain_att *att, struct bio *bio)
+int chain_remap(struct chain_att *att, struct bio *bio)
 {
 	if (!chain_allowed(att, CHAIN_GUEST, bio->bi_opf)) {
 		bio_io_error(bio);
@@ -67,19 +67,14 @@ void chain_unlock_blocks(struct chain_disk *disk, u64 block, u32 n)
 		chain_unpark(disk);
 }
 
-void chain_written(struct chain_inst *ci, u64 block, u32 n, unsigned int state)
+void chain_end_write(struct chain_att *att, struct bio *bio, bool fua)
 {
-	chain_meta_set(chain_top(ci)->layer, block, n, state);
-}
-
-void chain_end_write(struct chain_inst *ci, struct bio *bio, bool fua)
-{
-	struct chain_layer *l = chain_top(ci)->layer;
-
-	if (fua && !bio->bi_status)
-		chain_meta_flush(l, chain_bio(bio), false);
-	else
+	if (!fua || bio->bi_status) {
 		bio_endio(bio);
+		return;
+	}
+	chain_bio(bio)->flush_base = false;
+	chain_meta_flush(att->layer, chain_bio(bio), false);
 }
 
 /* --- Writes that do something at their end --- */
@@ -91,26 +86,32 @@ static void write_end_io(struct bio *bio)
 
 	bio->bi_end_io = cb->end_io;
 	bio->bi_private = cb->private;
-	if (cb->nr) {
-		if (!bio->bi_status)
-			chain_written(ci, cb->block, cb->nr, DM_CHAIN_DATA);
-		chain_unlock_blocks(ci->disk, cb->block, cb->nr);
-	}
-	chain_end_write(ci, bio, cb->fua);
+	if (cb->nr && !bio->bi_status)
+		chain_meta_set(cb->att->layer, cb->block, cb->nr, DM_CHAIN_DATA);
+	if (cb->nr_locked)
+		chain_unlock_blocks(ci->disk, cb->lock, cb->nr_locked);
+	chain_end_write(cb->att, bio, cb->fua);
 }
 
-void chain_hook_write(struct chain_inst *ci, struct bio *bio, u64 block, u32 nr)
+void chain_hook_write(struct chain_inst *ci, struct chain_att *att,
+		      struct bio *bio, u64 block, u32 nr, u64 lock,
+		      u32 nr_locked)
 {
 	struct chain_bio *cb = chain_bio(bio);
 
 	cb->inst = ci;
+	cb->att = att;
 	cb->block = block;
 	cb->nr = nr;
-	cb->fua = bio->bi_opf & REQ_FUA;
+	cb->lock = lock;
+	cb->nr_locked = nr_locked;
 	cb->end_io = bio->bi_end_io;
 	cb->private = bio->bi_private;
-	bio->bi_opf &= ~REQ_FUA;
 	bio->bi_end_io = write_end_io;
+	/* A raw layer has no map to wait for. */
+	cb->fua = bio->bi_opf & REQ_FUA && att->layer->meta;
+	if (cb->fua)
+		bio->bi_opf &= ~REQ_FUA;
 }
 
 static bool durable(struct chain_inst *ci, u64 block, u32 n)
@@ -136,8 +137,8 @@ static int write_in_place(struct chain_inst *ci, struct bio *bio, u64 block,
 			  u32 n)
 {
 	if (unlikely(bio->bi_opf & REQ_FUA) && !durable(ci, block, n))
-		chain_hook_write(ci, bio, block, 0);
-	return remap(chain_top(ci), bio);
+		chain_hook_write(ci, chain_top(ci), bio, 0, 0, 0, 0);
+	return chain_remap(chain_top(ci), bio);
 }
 
 /* Whole blocks that the top doesn't hold. */
@@ -152,18 +153,11 @@ static int first_write(struct chain_inst *ci, struct bio *bio, u64 block, u32 n)
 		chain_unlock_blocks(ci->disk, block, n);
 		return defer(ci, bio);
 	}
-	chain_hook_write(ci, bio, block, n);
-	return remap(chain_top(ci), bio);
+	chain_hook_write(ci, chain_top(ci), bio, block, n, block, n);
+	return chain_remap(chain_top(ci), bio);
 }
 
 /* --- By operation --- */
-
-/* Cut the bio to its first @sectors, if it has more. */
-static void clip(struct bio *bio, sector_t sectors)
-{
-	if (sectors < bio_sectors(bio))
-		dm_accept_partial_bio(bio, sectors);
-}
 
 /* State of the first block of a bio, and how many sectors share it. */
 static sector_t top_run(const struct chain_layer *l, const struct bio *bio,
@@ -186,10 +180,10 @@ static int read_below(struct chain_inst *ci, struct bio *bio)
 	struct chain_att *owner;
 	unsigned int state;
 
-	clip(bio, chain_below(ci, bio->bi_iter.bi_sector, bio_sectors(bio),
+	chain_clip(bio, chain_below(ci, bio->bi_iter.bi_sector, bio_sectors(bio),
 			      &owner, &state));
 	if (state == DM_CHAIN_DATA)
-		return remap(owner, bio);
+		return chain_remap(owner, bio);
 	if (state == DM_CHAIN_ZERO)
 		return read_zeroes(bio);
 	return end(bio, BLK_STS_IOERR);
@@ -201,11 +195,11 @@ static int map_read(struct chain_inst *ci, struct bio *bio)
 	unsigned int state;
 
 	if (top->layer->format == DM_CHAIN_FORMAT_RAW)
-		return remap(top, bio);
-	clip(bio, top_run(top->layer, bio, &state));
+		return chain_remap(top, bio);
+	chain_clip(bio, top_run(top->layer, bio, &state));
 	switch (state) {
 	case DM_CHAIN_DATA:
-		return remap(top, bio);
+		return chain_remap(top, bio);
 	case DM_CHAIN_ABSENT:
 		return read_below(ci, bio);
 	case DM_CHAIN_ZERO:
@@ -221,7 +215,7 @@ static int map_write(struct chain_inst *ci, struct bio *bio)
 	u64 block = sector_to_block(l, bio->bi_iter.bi_sector);
 	unsigned int state;
 
-	clip(bio, top_run(l, bio, &state));
+	chain_clip(bio, top_run(l, bio, &state));
 	if (likely(state == DM_CHAIN_DATA))
 		return write_in_place(ci, bio, block,
 				      sector_to_block(l, into + bio_sectors(bio) - 1) + 1);
@@ -231,10 +225,10 @@ static int map_write(struct chain_inst *ci, struct bio *bio)
 		u32 n = min_t(u64, sector_to_block(l, bio_sectors(bio)),
 			      CHAIN_LOCK_BLOCKS);
 
-		clip(bio, block_to_sector(l, n));
+		chain_clip(bio, block_to_sector(l, n));
 		return first_write(ci, bio, block, n);
 	}
-	clip(bio, block_sectors(l) - into);
+	chain_clip(bio, block_sectors(l) - into);
 	return defer(ci, bio);
 }
 
@@ -274,7 +268,7 @@ int chain_zero_blocks(struct chain_inst *ci, u64 block, u64 n, gfp_t gfp)
 		r = chain_statemap_prepare(&l->map, block, run, DM_CHAIN_ZERO, gfp);
 		if (r)
 			return r;
-		chain_written(ci, block, run, DM_CHAIN_ZERO);
+		chain_meta_set(l, block, run, DM_CHAIN_ZERO);
 	}
 	return 0;
 }
@@ -299,7 +293,7 @@ static int map_zero(struct chain_inst *ci, struct bio *bio)
 
 	chain_zero_range(l, bio, &block, &n);
 	if (n > CHAIN_LOCK_BLOCKS) {
-		clip(bio, block_to_sector(l, block + CHAIN_LOCK_BLOCKS) -
+		chain_clip(bio, block_to_sector(l, block + CHAIN_LOCK_BLOCKS) -
 			  bio->bi_iter.bi_sector);
 		n = CHAIN_LOCK_BLOCKS;
 	}
@@ -311,7 +305,7 @@ static int map_zero(struct chain_inst *ci, struct bio *bio)
 	chain_unlock_blocks(ci->disk, block, n);
 	if (r)
 		return defer(ci, bio);
-	chain_end_write(ci, bio, bio->bi_opf & REQ_FUA);
+	chain_end_write(chain_top(ci), bio, bio->bi_opf & REQ_FUA);
 	return DM_MAPIO_SUBMITTED;
 }
 
@@ -338,11 +332,11 @@ static int map_write_zeroes(struct chain_inst *ci, struct bio *bio)
 	unsigned int state;
 
 	if (into || n < block_sectors(l)) {
-		clip(bio, block_sectors(l) - into);
+		chain_clip(bio, block_sectors(l) - into);
 		return zero_edge(ci, bio);
 	}
-	clip(bio, n & ~(sector_t)(block_sectors(l) - 1));
-	clip(bio, top_run(l, bio, &state));
+	chain_clip(bio, n & ~(sector_t)(block_sectors(l) - 1));
+	chain_clip(bio, top_run(l, bio, &state));
 	if (state == DM_CHAIN_DAMAGED)
 		return end(bio, BLK_STS_IOERR);
 	return map_zero(ci, bio);
@@ -355,10 +349,28 @@ static int map_flush(struct chain_inst *ci, struct bio *bio)
 	/* A device opened read-only has nothing of ours to flush. */
 	if (!chain_guest_rw(top))
 		return end(bio, BLK_STS_OK);
+	chain_bio(bio)->flush_base = false;
+	if (unlikely(ci->disk->route_flush)) {
+		chain_bio(bio)->inst = ci;
+		chain_bio(bio)->flush_base = true;
+		chain_meta_flush(top->layer, chain_bio(bio), false);
+		return DM_MAPIO_SUBMITTED;
+	}
 	if (top->layer->meta && chain_meta_flush(top->layer, chain_bio(bio), true))
 		return DM_MAPIO_SUBMITTED;
 	bio_set_dev(bio, top->bdev);
 	return DM_MAPIO_REMAPPED;
+}
+
+/*
+ * The base of a commit may have become the top, and no table been loaded that
+ * tells of its limits: what is discarded must read zeroes, there it would not.
+ */
+static int map_raw(struct chain_inst *ci, struct bio *bio)
+{
+	if (bio_op(bio) == REQ_OP_DISCARD)
+		return end(bio, BLK_STS_NOTSUPP);
+	return chain_remap(chain_top(ci), bio);
 }
 
 static bool writes_refused(const struct chain_inst *ci)
@@ -373,7 +385,9 @@ int chain_map(struct dm_target *ti, struct bio *bio)
 	struct chain_inst *ci = ti->private;
 
 	if (bio_op(bio) == REQ_OP_READ)
-		return map_read(ci, bio);
+		return unlikely(ci->disk->tracked) ?
+			chain_map_tracked(ci, bio, map_read) :
+			map_read(ci, bio);
 	if (unlikely(writes_refused(ci)))
 		return end(bio, BLK_STS_IOERR);
 	if (unlikely(bio->bi_opf & REQ_PREFLUSH))
@@ -381,7 +395,9 @@ int chain_map(struct dm_target *ti, struct bio *bio)
 	if (!chain_guest_rw(chain_top(ci)))
 		return DM_MAPIO_KILL;
 	if (chain_top(ci)->layer->format == DM_CHAIN_FORMAT_RAW)
-		return remap(chain_top(ci), bio);
+		return map_raw(ci, bio);
+	if (unlikely(ci->disk->route))
+		return chain_map_route(ci, bio);
 	switch (bio_op(bio)) {
 	case REQ_OP_WRITE:
 		return map_write(ci, bio);

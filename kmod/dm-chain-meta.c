@@ -22,6 +22,10 @@
  * of 4. A single run of used groups is one bio with PREFLUSH and FUA, which is
  * 3, 4 and 5 in one; map() submits it without a worker.
  *
+ * Blocks that a commit has moved turn absent in the sectors of a round while
+ * lookups still find them; they turn absent in memory in the instant that the
+ * round is done, before another one captures.
+ *
  * Locking: @lock (irq) protects the waiters and the state of the round, and
  * joins a change of states to the dirty bit that speaks of it. A round clears
  * those bits without it. One round at a time, by who set @running. The worker
@@ -77,6 +81,7 @@ struct chain_meta {
 	struct group_buf *batch;
 	u64 words[CHAIN_GROUP_WORDS];	/* of the round */
 	void *presence;			/* 4 KiB buffer of the round */
+	const struct chain_clear *clear; /* of the round, or NULL */
 };
 
 /* --- Dirty groups --- */
@@ -223,7 +228,10 @@ static void complete_waiters(struct list_head *list, blk_status_t status)
 
 		list_del(&cb->list);
 		bio->bi_status = status;
-		bio_endio(bio);
+		if (cb->flush_base && !status)
+			chain_flush_base(cb);
+		else
+			bio_endio(bio);
 	}
 }
 
@@ -259,9 +267,24 @@ static bool round_start(struct chain_meta *m)
 
 /* --- Fast rounds: one run of used groups, one bio --- */
 
+/* What the round clears, in a group that was captured. */
+static void apply_clear(struct chain_meta *m, u64 group)
+{
+	const struct chain_clear *c = m->clear;
+	u64 first = group * DM_CHAIN_GROUP_BLOCKS, b, end;
+
+	if (!c)
+		return;
+	end = min(first + DM_CHAIN_GROUP_BLOCKS, c->block + c->n);
+	for (b = max(first, c->block); b < end; b++)
+		if (test_bit(b - c->block, c->which))
+			chain_state_put(m->words, b - first, DM_CHAIN_ABSENT);
+}
+
 static void encode(struct chain_meta *m, struct group_buf *b)
 {
 	chain_statemap_read_group(&m->layer->map, b->group, m->words);
+	apply_clear(m, b->group);
 	chain_group_encode(m->layer->hdr.map_seed, b->group, m->words, b->page);
 }
 
@@ -546,6 +569,19 @@ static int commit_all(struct chain_meta *m)
 	return r;
 }
 
+/* Durable: now lookups may pass. The next round has not begun. */
+static void end_clear(struct chain_meta *m)
+{
+	const struct chain_clear *c = m->clear;
+	unsigned long first, end;
+
+	spin_lock_irq(&m->lock);
+	for_each_set_bitrange(first, end, c->which, c->n)
+		chain_statemap_set(&m->layer->map, c->block + first,
+				   end - first, DM_CHAIN_ABSENT);
+	spin_unlock_irq(&m->lock);
+}
+
 static int run_worker_round(struct chain_meta *m)
 {
 	unsigned int noio = memalloc_noio_save();
@@ -558,6 +594,9 @@ static int run_worker_round(struct chain_meta *m)
 	}
 	memalloc_noio_restore(noio);
 	r = READ_ONCE(m->layer->failed) ? -EIO : r;
+	if (m->clear && !r)
+		end_clear(m);
+	m->clear = NULL;
 	round_done(m, errno_to_blk_status(r));
 	return r;
 }
@@ -618,7 +657,7 @@ bool chain_meta_flush(struct chain_layer *l, struct chain_bio *cb,
 	return true;
 }
 
-int chain_meta_sync(struct chain_layer *l)
+static int sync_round(struct chain_layer *l, const struct chain_clear *c)
 {
 	struct chain_meta *m = l->meta;
 
@@ -626,8 +665,38 @@ int chain_meta_sync(struct chain_layer *l)
 	wait_event_lock_irq(m->idle, !m->running, m->lock);
 	m->running = true;
 	list_splice_init(&m->waiters, &m->now);
+	if (c)
+		set_dirty(l, c->block, c->n);
 	spin_unlock_irq(&m->lock);
+	m->clear = c;
 	return run_worker_round(m);
+}
+
+int chain_meta_sync(struct chain_layer *l)
+{
+	return sync_round(l, NULL);
+}
+
+static int prepare_clear(struct chain_layer *l, const struct chain_clear *c)
+{
+	unsigned long first, end;
+	int r;
+
+	for_each_set_bitrange(first, end, c->which, c->n) {
+		r = chain_statemap_prepare(&l->map, c->block + first,
+					   end - first, DM_CHAIN_ABSENT,
+					   GFP_NOIO);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+int chain_meta_clear(struct chain_layer *l, const struct chain_clear *c)
+{
+	int r = prepare_clear(l, c);
+
+	return r ?: sync_round(l, c);
 }
 
 void chain_meta_hold(struct chain_layer *l)

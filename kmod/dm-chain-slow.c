@@ -47,8 +47,7 @@ void chain_gave_up(struct chain_disk *disk)
 		chain_unpark(disk);
 }
 
-/* Lock blocks, or park the bio: false, and it must not be touched any more. */
-static bool lock_or_park(struct chain_bio *cb, u64 block, u32 n)
+bool chain_lock_or_park(struct chain_bio *cb, u64 block, u32 n)
 {
 	struct chain_disk *disk = cb->inst->disk;
 	bool locked;
@@ -100,11 +99,27 @@ static void bounce_put(struct chain_disk *disk, struct bounce *b)
 		mempool_free(b->page, &disk->pages);
 }
 
-/* What is seen below the top, @n sectors of it. */
-static int read_below(struct chain_inst *ci, sector_t sector, sector_t n,
-		      u8 *buf)
+/* What is seen below a layer. */
+static sector_t look_below(struct chain_inst *ci, unsigned int depth,
+			   sector_t sector, sector_t max,
+			   struct chain_att **owner, unsigned int *state)
 {
-	sector_t size = chain_top(ci)->layer->size, run;
+	const struct chain_layer *l = ci->order[depth]->layer;
+
+	if (!depth)
+		return chain_below(ci, sector, max, owner, state);
+	*state = DM_CHAIN_ZERO;
+	if (sector >= l->limit || depth + 1 >= ci->nr)
+		return max;
+	return chain_walk(ci, depth + 1, ci->nr, sector,
+			  min(max, l->limit - sector), owner, state);
+}
+
+/* @n sectors of that. */
+static int read_runs(struct chain_inst *ci, unsigned int depth, sector_t sector,
+		     sector_t n, u8 *buf)
+{
+	sector_t size = ci->order[depth]->layer->size, run;
 	struct chain_att *owner;
 	unsigned int state;
 	int r;
@@ -115,8 +130,8 @@ static int read_below(struct chain_inst *ci, sector_t sector, sector_t n,
 			memset(buf, 0, n << SECTOR_SHIFT);
 			return 0;
 		}
-		run = chain_below(ci, sector, min(n, size - sector), &owner,
-				  &state);
+		run = look_below(ci, depth, sector, min(n, size - sector),
+				 &owner, &state);
 		if (state == DM_CHAIN_DAMAGED)
 			return -EIO;
 		if (state == DM_CHAIN_ZERO) {
@@ -130,6 +145,17 @@ static int read_below(struct chain_inst *ci, sector_t sector, sector_t n,
 			return r;
 	}
 	return 0;
+}
+
+/* A commit must not give back what is found here before it has been read. */
+static int read_below(struct chain_inst *ci, unsigned int depth,
+		      sector_t sector, sector_t n, u8 *buf)
+{
+	int r, idx = srcu_read_lock(&ci->disk->reads);
+
+	r = read_runs(ci, depth, sector, n, buf);
+	srcu_read_unlock(&ci->disk->reads, idx);
+	return r;
 }
 
 /* Copy the bio's bytes that lie in [sector, sector + n) to where they belong. */
@@ -152,41 +178,54 @@ static void overlay_data(struct bio *bio, sector_t sector, sector_t n, u8 *buf)
 	}
 }
 
-static void overlay_zeroes(struct bio *bio, sector_t sector, sector_t n, u8 *buf)
+/* One that is to be zeroed: what of it is, the caller knows. */
+static void overlay(struct bio *bio, sector_t from, sector_t to,
+		    sector_t sector, sector_t n, u8 *buf)
 {
-	sector_t from = max(sector, bio->bi_iter.bi_sector);
-	sector_t to = min(sector + n, bio_end_sector(bio));
-
+	if (bio_op(bio) == REQ_OP_WRITE) {
+		overlay_data(bio, sector, n, buf);
+		return;
+	}
+	from = max(sector, from);
+	to = min(sector + n, to);
 	if (from < to)
 		memset(buf + ((from - sector) << SECTOR_SHIFT), 0,
 		       (to - from) << SECTOR_SHIFT);
 }
 
-static int copy_piece(struct chain_inst *ci, struct bio *bio, bool zero_below,
-		      sector_t sector, sector_t n, u8 *buf)
+/* What a copy-up is about, but for the piece. */
+struct copy_up {
+	struct chain_inst *ci;
+	unsigned int depth;
+	struct bio *bio;
+	bool zero_below;
+	sector_t from;
+	sector_t to;
+};
+
+static int copy_piece(const struct copy_up *c, sector_t sector, sector_t n,
+		      u8 *buf)
 {
-	struct chain_att *top = chain_top(ci);
+	struct chain_att *att = c->ci->order[c->depth];
 	int r = 0;
 
-	if (zero_below)
+	if (c->zero_below)
 		memset(buf, 0, n << SECTOR_SHIFT);
 	else
-		r = read_below(ci, sector, n, buf);
+		r = read_below(c->ci, c->depth, sector, n, buf);
 	if (r)
 		return r;
-	if (bio_op(bio) == REQ_OP_WRITE)
-		overlay_data(bio, sector, n, buf);
-	else
-		overlay_zeroes(bio, sector, n, buf);
-	return chain_rw(top, CHAIN_GUEST,
-			(top->data_sector + sector) << SECTOR_SHIFT, buf,
+	overlay(c->bio, c->from, c->to, sector, n, buf);
+	return chain_rw(att, CHAIN_GUEST,
+			(att->data_sector + sector) << SECTOR_SHIFT, buf,
 			n << SECTOR_SHIFT, REQ_OP_WRITE);
 }
 
-static int copy_up(struct chain_inst *ci, struct bio *bio, u64 block,
-		   bool zero_below)
+int chain_copy_up(struct chain_inst *ci, unsigned int depth, struct bio *bio,
+		  u64 block, bool zero_below, sector_t from, sector_t to)
 {
-	struct chain_layer *l = chain_top(ci)->layer;
+	struct copy_up c = { ci, depth, bio, zero_below, from, to };
+	struct chain_layer *l = ci->order[depth]->layer;
 	sector_t sector = block_to_sector(l, block), done, n;
 	struct bounce b;
 	int r;
@@ -198,52 +237,50 @@ static int copy_up(struct chain_inst *ci, struct bio *bio, u64 block,
 	for (done = 0; done < block_sectors(l) && !r; done += n) {
 		n = min_t(sector_t, block_sectors(l) - done,
 			  b.bytes >> SECTOR_SHIFT);
-		r = copy_piece(ci, bio, zero_below, sector + done, n, b.buf);
+		r = copy_piece(&c, sector + done, n, b.buf);
 	}
 	bounce_put(ci->disk, &b);
 	if (!r)
-		chain_written(ci, block, 1, DM_CHAIN_DATA);
+		chain_meta_set(l, block, 1, DM_CHAIN_DATA);
+	return r;
+}
+
+int chain_write_part(struct chain_inst *ci, struct chain_att *att,
+		     struct bio *bio, sector_t sector, sector_t n)
+{
+	struct bounce b;
+	sector_t part;
+	int r = 0;
+
+	bounce_get(ci->disk, &b, n << SECTOR_SHIFT);
+	for (; n && !r; sector += part, n -= part) {
+		part = min_t(sector_t, n, b.bytes >> SECTOR_SHIFT);
+		overlay(bio, sector, sector + part, sector, part, b.buf);
+		r = chain_rw(att, CHAIN_GUEST,
+			     (att->data_sector + sector) << SECTOR_SHIFT, b.buf,
+			     part << SECTOR_SHIFT, REQ_OP_WRITE);
+	}
+	bounce_put(ci->disk, &b);
 	return r;
 }
 
 /* --- A deferred bio --- */
 
-static void submit(struct chain_inst *ci, struct bio *bio)
+void chain_submit(struct chain_att *att, struct bio *bio)
 {
-	struct chain_att *top = chain_top(ci);
-
-	if (!chain_allowed(top, CHAIN_GUEST, bio->bi_opf)) {
+	if (!chain_allowed(att, CHAIN_GUEST, bio->bi_opf)) {
 		bio_io_error(bio);
 		return;
 	}
-	bio_set_dev(bio, top->bdev);
-	bio->bi_iter.bi_sector += top->data_sector;
+	bio_set_dev(bio, att->bdev);
+	bio->bi_iter.bi_sector += att->data_sector;
 	dm_submit_bio_remap(bio, NULL);
 }
 
 static void finish(struct chain_inst *ci, struct bio *bio, int err)
 {
 	bio->bi_status = errno_to_blk_status(err);
-	chain_end_write(ci, bio, bio->bi_opf & REQ_FUA);
-}
-
-/* Zeroes into a block in place. */
-static int write_zeroes(struct chain_inst *ci, struct bio *bio)
-{
-	struct chain_att *top = chain_top(ci);
-	u64 at = (top->data_sector + bio->bi_iter.bi_sector) << SECTOR_SHIFT;
-	u32 left = bio->bi_iter.bi_size, n;
-	struct bounce b;
-	int r = 0;
-
-	bounce_get(ci->disk, &b, left);
-	memset(b.buf, 0, min(left, b.bytes));
-	for (; left && !r; at += n, left -= n) {
-		n = min(left, b.bytes);
-		r = chain_rw(top, CHAIN_GUEST, at, b.buf, n, REQ_OP_WRITE);
-	}
-	bounce_put(ci->disk, &b);
-	return r;
+	chain_end_write(chain_top(ci), bio, bio->bi_opf & REQ_FUA);
 }
 
 static void slow_part_of_block(struct chain_bio *cb, struct bio *bio, u64 block)
@@ -252,22 +289,25 @@ static void slow_part_of_block(struct chain_bio *cb, struct bio *bio, u64 block)
 	unsigned int state;
 	int r = -EIO;
 
-	if (!lock_or_park(cb, block, 1))
+	if (!chain_lock_or_park(cb, block, 1))
 		return;
 	state = chain_statemap_get(&chain_top(ci)->layer->map, block);
 	if (state == DM_CHAIN_DATA) {
 		/* Somebody was here before: in place, its map with a round. */
 		chain_unlock_blocks(ci->disk, block, 1);
 		if (bio_op(bio) == REQ_OP_WRITE_ZEROES) {
-			finish(ci, bio, write_zeroes(ci, bio));
+			finish(ci, bio, chain_write_part(ci, chain_top(ci), bio,
+							 bio->bi_iter.bi_sector,
+							 bio_sectors(bio)));
 			return;
 		}
-		chain_hook_write(ci, bio, block, 0);
-		submit(ci, bio);
+		chain_hook_write(ci, chain_top(ci), bio, 0, 0, 0, 0);
+		chain_submit(chain_top(ci), bio);
 		return;
 	}
 	if (state != DM_CHAIN_DAMAGED)
-		r = copy_up(ci, bio, block, state == DM_CHAIN_ZERO);
+		r = chain_copy_up(ci, 0, bio, block, state == DM_CHAIN_ZERO,
+				  bio->bi_iter.bi_sector, bio_end_sector(bio));
 	chain_unlock_blocks(ci->disk, block, 1);
 	finish(ci, bio, r);
 }
@@ -278,7 +318,7 @@ static void slow_whole_blocks(struct chain_bio *cb, struct bio *bio, u64 block,
 	struct chain_inst *ci = cb->inst;
 	int r;
 
-	if (!lock_or_park(cb, block, n))
+	if (!chain_lock_or_park(cb, block, n))
 		return;
 	r = chain_statemap_prepare(&chain_top(ci)->layer->map, block, n,
 				   DM_CHAIN_DATA, GFP_NOIO);
@@ -287,8 +327,8 @@ static void slow_whole_blocks(struct chain_bio *cb, struct bio *bio, u64 block,
 		finish(ci, bio, r);
 		return;
 	}
-	chain_hook_write(ci, bio, block, n);
-	submit(ci, bio);
+	chain_hook_write(ci, chain_top(ci), bio, block, n, block, n);
+	chain_submit(chain_top(ci), bio);
 }
 
 static void slow_zero(struct chain_bio *cb, struct bio *bio)
@@ -298,7 +338,7 @@ static void slow_zero(struct chain_bio *cb, struct bio *bio)
 	int r;
 
 	chain_zero_range(chain_top(ci)->layer, bio, &block, &n);
-	if (!lock_or_park(cb, block, n))
+	if (!chain_lock_or_park(cb, block, n))
 		return;
 	r = chain_zero_blocks(ci, block, n, GFP_NOIO);
 	chain_unlock_blocks(ci->disk, block, n);

@@ -35,24 +35,16 @@ static DEFINE_MUTEX(switch_mutex);
 
 /* --- Having a disk to oneself --- */
 
-static int claim(dev_t devt, struct chain_inst **ci)
+static int claim(struct chain_disk *d)
 {
-	struct chain_disk *d;
-	int r = 0;
-
-	mutex_lock(&chain_registry_mutex);
-	d = chain_disk_find(devt);
-	if (!d) {
-		r = -ENODEV;
-	} else if (d->switching || !d->live || !list_is_singular(&d->insts) ||
-		   !down_read_trylock(&d->pin)) {
-		r = -EBUSY;
-	} else {
-		d->switching = true;
-		*ci = d->live;
-	}
-	mutex_unlock(&chain_registry_mutex);
-	return r;
+	lockdep_assert_held(&chain_registry_mutex);
+	if (!d->live)
+		return -ENODEV;
+	if (d->switching || !list_is_singular(&d->insts) ||
+	    dm_suspended(d->live->ti) || !down_read_trylock(&d->pin))
+		return -EBUSY;
+	d->switching = true;
+	return 0;
 }
 
 static void unclaim(struct chain_disk *d)
@@ -61,6 +53,45 @@ static void unclaim(struct chain_disk *d)
 	d->switching = false;
 	up_read(&d->pin);
 	mutex_unlock(&chain_registry_mutex);
+}
+
+/* The reference keeps the mapped device's tables, should it be removed. */
+int chain_claim(struct chain_disk *d)
+{
+	struct mapped_device *md = dm_get_md(d->devt);
+	int r;
+
+	if (!md)
+		return -EBUSY;
+	mutex_lock(&chain_registry_mutex);
+	r = claim(d);
+	mutex_unlock(&chain_registry_mutex);
+	if (r)
+		dm_put(md);
+	return r;
+}
+
+void chain_unclaim(struct chain_disk *d)
+{
+	struct mapped_device *md = d->md;
+
+	unclaim(d);
+	dm_put(md);
+}
+
+static int claim_devt(dev_t devt, struct chain_inst **ci)
+{
+	struct chain_disk *d;
+	int r = -ENODEV;
+
+	mutex_lock(&chain_registry_mutex);
+	d = chain_disk_find(devt);
+	if (d)
+		r = claim(d);
+	if (!r)
+		*ci = d->live;
+	mutex_unlock(&chain_registry_mutex);
+	return r;
 }
 
 /* Run @fn while what the operation needs of the top layer is held. */
@@ -97,12 +128,9 @@ static int with_disk(dev_t devt, u32 row,
 	if (mutex_lock_killable(&switch_mutex))
 		return -EINTR;
 	md = dm_get_md(devt);
-	r = md ? claim(devt, &ci) : -ENODEV;
+	r = md ? claim_devt(devt, &ci) : -ENODEV;
 	if (!r) {
-		if (dm_suspended(ci->ti))
-			r = -EBUSY;
-		else
-			r = with_top_held(ci, row, fn, arg);
+		r = with_top_held(ci, row, fn, arg);
 		unclaim(ci->disk);
 	}
 	if (md)
@@ -122,10 +150,104 @@ static int check_writable(struct chain_inst *ci)
 	return 0;
 }
 
+/* --- The pause --- */
+
+/* Jobs stop before it begins: the guest doesn't have to wait for their I/O. */
+u64 chain_change(struct chain_inst *ci,
+		 void (*fn)(struct chain_inst *ci, void *arg), void *arg)
+{
+	struct chain_disk *d = ci->disk;
+	ktime_t start;
+
+	chain_jobs_stop(d);
+	down_write(&d->shape);
+	rcu_expedite_gp();
+	start = ktime_get();
+	dm_internal_suspend_noflush(d->md);
+	mutex_lock(&chain_registry_mutex);
+	fn(ci, arg);
+	mutex_unlock(&chain_registry_mutex);
+	dm_internal_resume(d->md);
+	rcu_unexpedite_gp();
+	up_write(&d->shape);
+	return ktime_to_ns(ktime_sub(ktime_get(), start));
+}
+
+/* --- Layers that go --- */
+
+/* Without memory for an empty lookup, empty the one there is. */
+static void forget_merged(struct chain_disk *d, struct chain_merge **fresh)
+{
+	u64 chunk, chunks;
+
+	d->unmerged = 0;
+	if (*fresh) {
+		swap(d->merge, *fresh);
+		return;
+	}
+	chunks = DIV_ROUND_UP_ULL(chain_top(d->live)->layer->size,
+				  (u64)CHAIN_CHUNK_BLOCKS * CHAIN_UNIT_SECTORS);
+	for (chunk = 0; chunk < chunks; chunk++)
+		chain_merge_drop(d->merge, chunk);
+}
+
+static struct chain_merge *fresh_lookup(const struct chain_inst *ci)
+{
+	return chain_lookup_create(max(chain_top(ci)->layer->size,
+				       ci->ti->len));
+}
+
+void chain_drop_prepare(struct chain_inst *ci, struct chain_drop *drop)
+{
+	drop->fresh = fresh_lookup(ci);
+}
+
+void chain_drop_now(struct chain_inst *ci, struct chain_drop *drop)
+{
+	unsigned int i, behind = drop->first + drop->n;
+
+	lockdep_assert_held(&chain_registry_mutex);
+	for (i = drop->first; i < behind; i++)
+		ci->order[i]->dropped = true;
+	memmove(ci->order + drop->first, ci->order + behind,
+		(ci->nr - behind) * sizeof(*ci->order));
+	ci->nr -= drop->n;
+	if (drop->above)
+		drop->above->limit = drop->limit;
+	forget_merged(ci->disk, &drop->fresh);
+	if (drop->also)
+		drop->also(ci, drop->arg);
+}
+
+void chain_drop_done(struct chain_drop *drop)
+{
+	chain_merge_destroy(drop->fresh);
+}
+
+static void drop_now(struct chain_inst *ci, void *arg)
+{
+	chain_drop_now(ci, arg);
+}
+
+void chain_drop_layers(struct chain_inst *ci, struct chain_drop *drop)
+{
+	chain_drop_prepare(ci, drop);
+	chain_change(ci, drop_now, drop);
+	chain_drop_done(drop);
+}
+
+void chain_change_lookup(struct chain_inst *ci,
+			 void (*fn)(struct chain_inst *ci, void *arg), void *arg)
+{
+	struct chain_drop none = { .also = fn, .arg = arg };
+
+	chain_drop_layers(ci, &none);
+}
+
 /* --- Snapshot --- */
 
 /* Suspended: the layer in role next becomes the top. */
-static void push_top(struct chain_inst *ci)
+static void push_top(struct chain_inst *ci, void *arg)
 {
 	struct chain_att *old = chain_top(ci);
 
@@ -144,38 +266,34 @@ static void push_top(struct chain_inst *ci)
 	ci->disk->unmerged++;
 }
 
-static u64 switch_tops(struct chain_inst *ci)
+/* Has the frozen layer a job that goes on writing it, as a stream does? */
+static bool goes_on(const struct chain_disk *disk, const struct chain_att *att)
 {
-	struct mapped_device *md = ci->disk->md;
-	ktime_t start;
+	bool yes;
 
-	down_write(&ci->disk->shape);
-	rcu_expedite_gp();
-	start = ktime_get();
-	dm_internal_suspend_noflush(md);
 	mutex_lock(&chain_registry_mutex);
-	push_top(ci);
+	yes = chain_written_by_job(att->layer, disk);
 	mutex_unlock(&chain_registry_mutex);
-	dm_internal_resume(md);
-	rcu_unexpedite_gp();
-	up_write(&ci->disk->shape);
-	return ktime_to_ns(ktime_sub(ktime_get(), start));
+	return yes;
 }
 
-static void seal(struct chain_header *h, const struct chain_header *child)
+static void seal(struct chain_header *h, const struct chain_header *child,
+		 bool in_use)
 {
 	h->marks |= DM_CHAIN_MARK_SEALED;
-	h->marks &= ~DM_CHAIN_MARK_IN_USE;
 	h->sealed_by = child->uuid;
 	memcpy(h->child_path, child->child_path, sizeof(h->child_path));
 	h->cid = child->parent.cid;
+	if (in_use)
+		return;
+	h->marks &= ~DM_CHAIN_MARK_IN_USE;
 	memset(&h->use_host, 0, sizeof(h->use_host));
 	memset(&h->use_boot, 0, sizeof(h->use_boot));
 }
 
 /* A chain layer is frozen by its seal. */
-static int commit_chain(struct chain_att *old, struct chain_att *new,
-			struct chain_header *h)
+static int commit_chain(struct chain_disk *disk, struct chain_att *old,
+			struct chain_att *new, struct chain_header *h)
 {
 	struct chain_layer *l = old->layer;
 	int r;
@@ -185,7 +303,7 @@ static int commit_chain(struct chain_att *old, struct chain_att *new,
 		return r;
 	mutex_lock(&l->rw_mutex);
 	*h = l->hdr;
-	seal(h, &new->layer->hdr);
+	seal(h, &new->layer->hdr, goes_on(disk, old));
 	r = chain_layer_update(old, h, true);
 	chain_meta_release(new->layer, r);
 	if (!r)
@@ -219,15 +337,32 @@ static int commit_raw(struct chain_att *old, struct chain_att *new,
 	return r;
 }
 
+/*
+ * Its job may have gone since the seal: then the layer is taken back as any
+ * other that a job could write, and its in-use mark goes with that.
+ */
 static void freeze(struct chain_disk *disk, struct chain_att *old)
 {
-	mutex_lock(&old->layer->rw_mutex);
-	chain_meta_destroy(old->layer);
+	struct chain_layer *l = old->layer;
+	bool in_use = l->format == DM_CHAIN_FORMAT_CHAIN &&
+		      l->hdr.marks & DM_CHAIN_MARK_IN_USE;
+
+	mutex_lock(&l->rw_mutex);
+	if (!in_use)
+		chain_meta_destroy(l);
 	mutex_lock(&chain_registry_mutex);
-	chain_use_change(disk, old, DM_CHAIN_OPROLE_GUEST_LOWER);
-	WRITE_ONCE(old->access[CHAIN_META], DM_CHAIN_ACCESS_RO);
+	if (in_use) {
+		chain_use_change(disk, old, DM_CHAIN_OPROLE_GUEST_THROUGH);
+		old->word = CHAIN_WORD_RW;
+		if (chain_back_is_due(disk, old))
+			chain_disk_take_back(disk);
+	} else {
+		chain_use_change(disk, old, DM_CHAIN_OPROLE_GUEST_LOWER);
+		WRITE_ONCE(old->access[CHAIN_META], DM_CHAIN_ACCESS_RO);
+		WRITE_ONCE(old->access[CHAIN_JOB], DM_CHAIN_ACCESS_RO);
+	}
 	mutex_unlock(&chain_registry_mutex);
-	mutex_unlock(&old->layer->rw_mutex);
+	mutex_unlock(&l->rw_mutex);
 }
 
 static int commit_snapshot(struct chain_disk *disk, struct chain_att *old,
@@ -236,7 +371,7 @@ static int commit_snapshot(struct chain_disk *disk, struct chain_att *old,
 	int r;
 
 	if (old->layer->format == DM_CHAIN_FORMAT_CHAIN)
-		r = commit_chain(old, new, h);
+		r = commit_chain(disk, old, new, h);
 	else
 		r = commit_raw(old, new, h);
 	if (r) {
@@ -290,7 +425,7 @@ static int snapshot(struct chain_inst *ci, void *arg)
 		/* Reclaim might wait for a flush that waits for us. */
 		noio = memalloc_noio_save();
 		chain_meta_hold(new->layer);
-		sd->pause_ns = switch_tops(ci);
+		sd->pause_ns = chain_change(ci, push_top, NULL);
 		r = commit_snapshot(ci->disk, old, new, h);
 		memalloc_noio_restore(noio);
 	}
@@ -298,9 +433,18 @@ static int snapshot(struct chain_inst *ci, void *arg)
 	return r;
 }
 
+static int pivot(struct chain_inst *ci, void *arg)
+{
+	struct dm_chain_switch_disk *sd = arg;
+	int r = check_writable(ci);
+
+	return r ?: chain_commit_pivot(ci, &sd->pause_ns);
+}
+
 static int switch_user(const struct dm_chain_switch *arg,
 		       struct dm_chain_switch_disk *sd)
 {
+	bool snap = arg->op == DM_CHAIN_SWITCH_SNAPSHOT;
 	void __user *p = u64_to_user_ptr(arg->disks);
 
 	if (copy_from_user(sd, p, sizeof(*sd)))
@@ -308,7 +452,9 @@ static int switch_user(const struct dm_chain_switch *arg,
 	if (sd->pad || sd->error || sd->pause_ns)
 		return -EINVAL;
 	sd->error = with_disk(MKDEV(sd->major, sd->minor),
-			      DM_CHAIN_OPROLE_SNAPSHOT_TOP, snapshot, sd);
+			      snap ? DM_CHAIN_OPROLE_SNAPSHOT_TOP :
+				     DM_CHAIN_OPROLE_NONE,
+			      snap ? snapshot : pivot, sd);
 	if (copy_to_user(p, sd, sizeof(*sd)))
 		return -EFAULT;
 	return sd->error;
@@ -318,64 +464,55 @@ int chain_switch(const struct dm_chain_switch *arg)
 {
 	struct dm_chain_switch_disk sd;
 
-	if (arg->op != DM_CHAIN_SWITCH_SNAPSHOT || arg->nr_disks != 1 ||
-	    arg->flags || arg->pad)
+	if ((arg->op != DM_CHAIN_SWITCH_SNAPSHOT &&
+	     arg->op != DM_CHAIN_SWITCH_PIVOT) ||
+	    arg->nr_disks != 1 || arg->flags || arg->pad)
 		return -EINVAL;
 	return switch_user(arg, &sd);
 }
 
-/* --- Resize --- */
+/* --- Growing a layer --- */
 
 /* What a larger layer needs, got before the pause. */
-struct growth {
-	struct chain_header hdr;
+struct chain_growth {
+	u64 size;
 	u64 blocks;
 	unsigned long *dir;
 	void *meta;
-	struct chain_merge *merge;
 };
 
-static void growth_free(struct growth *g)
+void chain_growth_free(struct chain_growth *g)
 {
 	if (!g)
 		return;
 	kvfree(g->dir);
 	chain_meta_grow_free(g->meta);
-	chain_merge_destroy(g->merge);
 	kfree(g);
 }
 
-static struct growth *growth_alloc(const struct chain_layer *l, u64 size)
+struct chain_growth *chain_growth_alloc(const struct chain_layer *l, u64 size)
 {
-	struct growth *g = kzalloc(sizeof(*g), GFP_KERNEL);
+	struct chain_growth *g = kzalloc(sizeof(*g), GFP_KERNEL);
 
 	if (!g)
 		return NULL;
-	g->hdr = l->hdr;
-	g->hdr.size = size;
-	chain_random_id(&g->hdr.cid);
-	g->blocks = chain_blocks(&g->hdr);
+	g->size = size;
+	g->blocks = ((size - 1) >> l->hdr.block_shift) + 1;
 	g->dir = chain_statemap_grow_alloc(g->blocks);
 	g->meta = chain_meta_grow_alloc(g->blocks);
-	g->merge = chain_lookup_create(size >> SECTOR_SHIFT);
-	if (g->dir && g->meta && g->merge)
+	if (g->dir && g->meta)
 		return g;
-	growth_free(g);
+	chain_growth_free(g);
 	return NULL;
 }
 
 /* Suspended: the larger structures take the smaller ones' place. */
-static void swap_growth(struct chain_inst *ci, struct growth *g)
+void chain_growth_swap(struct chain_layer *l, struct chain_growth *g)
 {
-	struct chain_layer *l = chain_top(ci)->layer;
-
 	chain_statemap_grow(&l->map, g->blocks, g->dir);
 	g->dir = NULL;
 	chain_meta_grow(l, g->meta);
-	swap(ci->disk->merge, g->merge);
-	/* Chunks are built anew, with all layers. */
-	ci->disk->unmerged = 0;
-	l->size = g->hdr.size >> SECTOR_SHIFT;
+	l->size = g->size >> SECTOR_SHIFT;
 }
 
 /*
@@ -405,30 +542,57 @@ static int zero_tail(struct chain_att *top)
 	return r;
 }
 
-static int grow(struct chain_inst *ci, struct growth *g)
+int chain_growth_write(struct chain_att *att, struct chain_growth *g,
+		       struct chain_header *hdr)
 {
-	struct chain_att *top = chain_top(ci);
 	int r;
 
+	lockdep_assert_held(&att->layer->rw_mutex);
+	hdr->size = g->size;
+	r = zero_tail(att);
+	if (!r)
+		r = chain_meta_clear_beyond(att, g->meta);
+	if (!r)
+		r = chain_layer_write_trailer(att, hdr);
+	if (!r)
+		r = chain_layer_update(att, hdr, false);
+	return r;
+}
+
+/* --- Resize --- */
+
+struct resize {
+	struct chain_growth *g;
+	struct chain_merge *merge;
+};
+
+static void grow_now(struct chain_inst *ci, void *arg)
+{
+	struct resize *rs = arg;
+
+	chain_growth_swap(chain_top(ci)->layer, rs->g);
+	/* Chunks are built anew, with all layers. */
+	swap(ci->disk->merge, rs->merge);
+	ci->disk->unmerged = 0;
+}
+
+static int grow(struct chain_inst *ci, struct resize *rs)
+{
+	struct chain_att *top = chain_top(ci);
+	struct chain_header *h = kmalloc(sizeof(*h), GFP_KERNEL);
+	int r;
+
+	if (!h)
+		return -ENOMEM;
 	mutex_lock(&top->layer->rw_mutex);
-	r = zero_tail(top);
-	if (!r)
-		r = chain_meta_clear_beyond(top, g->meta);
-	if (!r)
-		r = chain_layer_write_trailer(top, &g->hdr);
-	if (!r)
-		r = chain_layer_update(top, &g->hdr, false);
+	*h = top->layer->hdr;
+	chain_random_id(&h->cid);
+	r = chain_growth_write(top, rs->g, h);
 	mutex_unlock(&top->layer->rw_mutex);
-	if (r)
-		return r;
-	down_write(&ci->disk->shape);
-	dm_internal_suspend_noflush(ci->disk->md);
-	mutex_lock(&chain_registry_mutex);
-	swap_growth(ci, g);
-	mutex_unlock(&chain_registry_mutex);
-	dm_internal_resume(ci->disk->md);
-	up_write(&ci->disk->shape);
-	return 0;
+	kfree(h);
+	if (!r)
+		chain_change(ci, grow_now, rs);
+	return r;
 }
 
 static int check_resize(struct chain_inst *ci, u64 size)
@@ -457,14 +621,16 @@ static int check_resize(struct chain_inst *ci, u64 size)
 static int resize(struct chain_inst *ci, void *arg)
 {
 	u64 size = *(u64 *)arg;
-	struct growth *g;
+	struct resize rs = {};
 	int r = check_resize(ci, size);
 
 	if (r)
 		return r;
-	g = growth_alloc(chain_top(ci)->layer, size);
-	r = g ? grow(ci, g) : -ENOMEM;
-	growth_free(g);
+	rs.g = chain_growth_alloc(chain_top(ci)->layer, size);
+	rs.merge = chain_lookup_create(size >> SECTOR_SHIFT);
+	r = rs.g && rs.merge ? grow(ci, &rs) : -ENOMEM;
+	chain_growth_free(rs.g);
+	chain_merge_destroy(rs.merge);
 	return r;
 }
 

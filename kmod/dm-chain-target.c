@@ -190,6 +190,22 @@ static int check_link(struct chain_inst *ci, unsigned int i,
 	return -EINVAL;
 }
 
+/* Seen by way of a commit, where layers of its range end means nothing. */
+static void lift_spoiled(struct chain_inst *ci)
+{
+	const struct chain_header *through = NULL;
+	unsigned int i;
+
+	for (i = 0; i < ci->nr; i++) {
+		struct chain_layer *l = ci->order[i]->layer;
+
+		if (through && !chain_is_base(through, header_of(l)) &&
+		    l->hdr.marks & DM_CHAIN_MARK_SPOILED)
+			WRITE_ONCE(l->lifted, true);
+		through = chain_through(through, header_of(l));
+	}
+}
+
 static int check_links(struct chain_inst *ci, char **error)
 {
 	struct chain_layer *last = ci->order[ci->nr - 1]->layer;
@@ -203,6 +219,7 @@ static int check_links(struct chain_inst *ci, char **error)
 		if (r)
 			return r;
 	}
+	lift_spoiled(ci);
 	if (last->format == DM_CHAIN_FORMAT_CHAIN &&
 	    last->hdr.parent.format != DM_CHAIN_FORMAT_NONE) {
 		*error = "The table drops the layers below the last one";
@@ -457,13 +474,28 @@ static void chain_dtr(struct dm_target *ti)
 
 /* --- Suspend and resume --- */
 
+/* I/O goes on, jobs have to: the guest may wait for what they do just now. */
+static void chain_presuspend(struct dm_target *ti)
+{
+	struct chain_inst *ci = ti->private;
+
+	chain_jobs_hurry(ci->disk);
+}
+
+static void chain_presuspend_undo(struct dm_target *ti)
+{
+	struct chain_inst *ci = ti->private;
+
+	chain_jobs_go(ci->disk);
+}
+
 /* Quiet: no guest I/O is under way; stop what goes on without it. */
 static void chain_postsuspend(struct dm_target *ti)
 {
 	struct chain_inst *ci = ti->private;
-
 	unsigned int i;
 
+	chain_jobs_stop(ci->disk);
 	WRITE_ONCE(ci->disk->stop, true);
 	cancel_work_sync(&ci->disk->merge_work);
 	for (i = 0; i < ci->nr_atts; i++)
@@ -535,11 +567,13 @@ static void chain_resume(struct dm_target *ti)
 	if (disk->live != ci)
 		tell_upgrades(disk->live, ci);
 	disk->live = ci;
+	chain_jobs_bind(disk);
 	mutex_unlock(&chain_registry_mutex);
 	bind_metas(ci);
 	WRITE_ONCE(disk->stop, false);
-	if (disk->unmerged)
+	if (disk->unmerged > disk->pinned)
 		queue_work(disk->wq, &disk->merge_work);
+	chain_jobs_go(disk);
 }
 
 /* --- What the core asks --- */
@@ -559,7 +593,8 @@ static void print_table(const struct chain_inst *ci, char *result,
 {
 	unsigned int sz = 0, i;
 
-	DMEMIT("%u", ci->nr_atts);
+	/* What was dropped is not in the table that stands for this disk. */
+	DMEMIT("%u", ci->nr + (ci->next ? 1 : 0));
 	if (ci->next)
 		print_att(result, maxlen, &sz, ci->next);
 	for (i = 0; i < ci->nr; i++)
@@ -659,6 +694,8 @@ struct target_type chain_target = {
 	.ctr = chain_ctr,
 	.dtr = chain_dtr,
 	.map = chain_map,
+	.presuspend = chain_presuspend,
+	.presuspend_undo = chain_presuspend_undo,
 	.postsuspend = chain_postsuspend,
 	.resume = chain_resume,
 	.status = chain_status,

@@ -3,7 +3,8 @@
  * Tokens: descriptors that hold layers of a disk for an operation.
  *
  * Owns: struct chain_token, from chain_acquire() to the last close of its
- * descriptor. What it holds is in its chain_holder (dm-chain-grant.c).
+ * descriptor, and to the end of the job that was started with it. What it holds
+ * is in its chain_holder (dm-chain-grant.c).
  *
  * Locking: registry_mutex for the holder; token->lock for its events, which
  * may come from resume: nothing in here waits but read(), for events, and
@@ -24,8 +25,15 @@
 
 #define EVENTS	64
 
+/*
+ * @ref: the descriptor's, and that of the job that was started with it.
+ * @job: that job, until it has given the layers back; registry_mutex.
+ */
 struct chain_token {
 	struct chain_holder holder;
+	refcount_t ref;
+	struct chain_scope scope;
+	struct chain_job *job;
 	spinlock_t lock;		/* events */
 	wait_queue_head_t wait;
 	u64 seq;			/* of the next event */
@@ -154,12 +162,26 @@ static void token_free(struct chain_token *t)
 	kfree(t);
 }
 
+static void token_put(struct chain_token *t)
+{
+	if (refcount_dec_and_test(&t->ref))
+		token_free(t);
+}
+
+/* A job goes on without its descriptor, unless it waits for a second start. */
 static int token_release(struct inode *inode, struct file *file)
 {
 	struct chain_token *t = file->private_data;
+	bool begun;
 
-	chain_release(&t->holder);
-	token_free(t);
+	mutex_lock(&chain_registry_mutex);
+	begun = t->job;
+	if (begun)
+		chain_job_orphan(t->job);
+	mutex_unlock(&chain_registry_mutex);
+	if (!begun)
+		chain_release(&t->holder);
+	token_put(t);
 	return 0;
 }
 
@@ -178,6 +200,7 @@ static struct chain_token *token_alloc(unsigned int nr)
 		return NULL;
 	spin_lock_init(&t->lock);
 	init_waitqueue_head(&t->wait);
+	refcount_set(&t->ref, 1);
 	t->holder.id = atomic64_inc_return(&last_id);
 	t->holder.gone = token_gone;
 	t->holder.grants = kvcalloc(nr, sizeof(*t->holder.grants), GFP_KERNEL);
@@ -187,7 +210,74 @@ static struct chain_token *token_alloc(unsigned int nr)
 	return NULL;
 }
 
+/* --- Jobs --- */
+
+struct chain_token *chain_token_of(struct file *file)
+{
+	return file->f_op == &token_fops ? file->private_data : NULL;
+}
+
+u64 chain_token_id(const struct chain_token *t)
+{
+	return t->holder.id;
+}
+
+const struct chain_scope *chain_token_scope(const struct chain_token *t)
+{
+	return &t->scope;
+}
+
+dev_t chain_token_devt(const struct chain_token *t)
+{
+	dev_t devt;
+
+	mutex_lock(&chain_registry_mutex);
+	devt = t->holder.disk ? t->holder.disk->devt : 0;
+	mutex_unlock(&chain_registry_mutex);
+	return devt;
+}
+
+struct chain_job *chain_token_job(const struct chain_token *t)
+{
+	lockdep_assert_held(&chain_registry_mutex);
+	return t->job;
+}
+
+int chain_token_begin(struct chain_token *t, struct chain_job *job,
+		      struct chain_disk *disk)
+{
+	lockdep_assert_held(&chain_registry_mutex);
+	if (t->holder.disk != disk)
+		return -ENODEV;
+	if (t->job)
+		return -EBUSY;
+	t->job = job;
+	refcount_inc(&t->ref);
+	return 0;
+}
+
+void chain_token_end(struct chain_token *t)
+{
+	chain_release(&t->holder);
+	mutex_lock(&chain_registry_mutex);
+	t->job = NULL;
+	mutex_unlock(&chain_registry_mutex);
+	token_put(t);
+}
+
 /* --- Acquiring --- */
+
+static void set_scope(struct chain_token *t, const struct chain_inst *ci,
+		      const struct dm_chain_acquire *arg)
+{
+	t->scope.op = arg->op;
+	t->scope.top_depth = arg->top;
+	t->scope.top = ci->order[arg->top]->layer;
+	if (arg->base < ci->nr)
+		t->scope.base = ci->order[arg->base]->layer;
+	if (arg->top)
+		t->scope.over = ci->order[arg->top - 1]->layer;
+}
 
 /* The file comes first, the grants last: closing the file undoes both. */
 static int acquire_token(struct chain_inst *ci, const u32 *rows,
@@ -209,6 +299,7 @@ static int acquire_token(struct chain_inst *ci, const u32 *rows,
 		*file = NULL;
 		token_free(t);
 	} else {
+		set_scope(t, ci, arg);
 		r = chain_hold(ci, rows, &t->holder, &arg->conflict);
 	}
 	if (r) {

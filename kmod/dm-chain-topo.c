@@ -44,14 +44,14 @@ static sector_t ask_chain(const struct chain_layer *l, sector_t sector,
 	u64 block = sector_to_block(l, sector);
 
 	if (sector >= l->size) {
-		*state = DM_CHAIN_ZERO;
+		*state = READ_ONCE(l->lifted) ? DM_CHAIN_ABSENT : DM_CHAIN_ZERO;
 		return max;
 	}
 	max = min(max, l->size - sector);
 	run = chain_statemap_run(&l->map, block,
 				 sector_to_block(l, into + max - 1) + 1, state);
 	run = min(block_to_sector(l, run) - into, max);
-	if (*state != DM_CHAIN_ABSENT)
+	if (*state != DM_CHAIN_ABSENT || READ_ONCE(l->lifted))
 		return run;
 	/* Above the see-through limit nothing below shows. */
 	if (sector >= l->limit) {
@@ -225,7 +225,8 @@ static void overlay_chain(u16 *owners, const struct chain_att *att,
 			     (CHAIN_UNIT_SHIFT - SECTOR_SHIFT);
 	u32 i = 0, n;
 
-	cut_at(owners, base, l->limit);
+	if (!READ_ONCE(l->lifted))
+		cut_at(owners, base, l->limit);
 	while (i < CHAIN_CHUNK_BLOCKS) {
 		u64 unit = base / CHAIN_UNIT_SECTORS + i;
 		u64 block = unit >> shift;
@@ -305,7 +306,7 @@ void chain_merge_work(struct work_struct *work)
 		want = atomic64_xchg(&disk->want, 0);
 		if (want)
 			build_chunk(disk, want - 1);
-		else if (!disk->unmerged || !merge_layer(disk, disk->unmerged))
+		else if (disk->unmerged <= disk->pinned || !merge_layer(disk, disk->unmerged))
 			return;
 	}
 }

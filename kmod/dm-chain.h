@@ -32,6 +32,7 @@
 #include <linux/mempool.h>
 #include <linux/mutex.h>
 #include <linux/rwsem.h>
+#include <linux/srcu.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 #include <linux/dm-chain.h>
@@ -54,7 +55,9 @@
 
 struct chain_disk;
 struct chain_inst;
+struct chain_job;
 struct chain_meta;
+struct chain_monitor;
 
 /**
  * struct chain_place - a device that a layer is on
@@ -86,6 +89,7 @@ struct chain_place {
  * @meta: NULL unless open read-write; changes under rw_mutex and
  *	registry_mutex, stable while written
  * @failed: a flush or metadata write failed: no more writes until re-opened
+ * @lifted: in the range of a commit: where it ends means nothing
  */
 struct chain_layer {
 	struct list_head list;
@@ -105,6 +109,7 @@ struct chain_layer {
 	struct chain_statemap map;
 	struct chain_meta *meta;
 	bool failed;
+	bool lifted;
 };
 
 /* Who wants an I/O done: the gate asks. */
@@ -125,6 +130,7 @@ enum chain_who {
  * @word: role in the table line
  * @row: DM_CHAIN_OPROLE_*: what its table holds on the layer by it;
  *	registry_mutex
+ * @dropped: a job took it out of the topology; changes while suspended
  * @slot: number of the layer in its disk's merged lookup
  */
 struct chain_att {
@@ -135,6 +141,7 @@ struct chain_att {
 	u8 access[CHAIN_WHO_NR];
 	u8 word;
 	u8 row;
+	bool dropped;
 	u16 slot;
 };
 
@@ -192,6 +199,8 @@ struct chain_inst {
  * @full: @merge has reached its cap: no more chunks are asked for
  * @owners: an entry a block of a chunk, for @merge_work
  * @merge_work: builds chunks that were asked for, adds unmerged layers
+ * @pinned: layers below the top, from the first on, that jobs change: they are
+ *	never merged. Changes while suspended
  * @want: chunk to build next + 1, or 0
  * @stop: the worker shall return at once; set while suspended
  * @live: the table it runs on; changes under registry_mutex, and only while
@@ -201,6 +210,19 @@ struct chain_inst {
  * @parked: bios that wait for a block lock
  * @wq: deferred bios, metadata
  * @pages: bounce blocks for copy-ups
+ * @jobs: that run on it; registry_mutex
+ * @jobs_lock: the next four
+ * @jobs_stop: no job may become busy: suspended
+ * @jobs_hurry: busy ones shall come to an end
+ * @jobs_busy: jobs that do I/O now
+ * @jobs_wait: for all of these
+ * @tracked: reads below the top are counted in @reads; changes while suspended
+ * @reads: reads of layers that a commit drops data from
+ * @reads_ready: @reads can be used
+ * @route: depth of the base of the active commit, or 0: writes to what no layer
+ *	above it holds go there. Changes while suspended
+ * @route_flush: the same: flushes cover that layer, too
+ * @rescan: the base refused a write, and a layer above it has it
  */
 struct chain_disk {
 	struct list_head list;
@@ -218,6 +240,7 @@ struct chain_disk {
 	unsigned int nr_slots;
 	struct chain_merge *merge;
 	unsigned int unmerged;
+	unsigned int pinned;
 	bool full;
 	u16 *owners;
 	struct work_struct merge_work;
@@ -229,6 +252,18 @@ struct chain_disk {
 	struct list_head parked;
 	struct workqueue_struct *wq;
 	mempool_t pages;
+	struct list_head jobs;
+	spinlock_t jobs_lock;		/* jobs_* below */
+	bool jobs_stop;
+	bool jobs_hurry;
+	unsigned int jobs_busy;
+	wait_queue_head_t jobs_wait;
+	unsigned int tracked;
+	struct srcu_struct reads;
+	bool reads_ready;
+	unsigned int route;
+	unsigned int route_flush;
+	bool rescan;
 };
 
 /**
@@ -238,9 +273,16 @@ struct chain_disk {
  * @list: in disk->parked, or in a meta's list of waiters
  * @end_io: saved of the clone
  * @private: saved of the clone
+ * @att: written: what the next four are about
  * @block: first block of a first write
  * @nr: its blocks
+ * @lock: first locked block of the top
+ * @nr_locked: such blocks
+ * @iter: of a routed write, to be done again elsewhere if it fails
+ * @srcu: of a counted read
  * @fua: the bio waits for the map as a flush does
+ * @flush_base: a flush, done for the top, has to be done for the base
+ * @to_top: a routed write that the base refused
  */
 struct chain_bio {
 	struct chain_inst *inst;
@@ -248,9 +290,16 @@ struct chain_bio {
 	struct list_head list;
 	bio_end_io_t *end_io;
 	void *private;
+	struct chain_att *att;
 	u64 block;
+	u64 lock;
 	u32 nr;
+	u32 nr_locked;
+	struct bvec_iter iter;
+	int srcu;
 	bool fua;
+	bool flush_base;
+	bool to_top;
 };
 
 static inline struct bio *chain_bio_to_bio(struct chain_bio *cb)
@@ -466,6 +515,46 @@ void chain_holder_name(struct dm_chain_holder *h);
 
 /* dm-chain-token.c: descriptors that hold layers */
 
+struct chain_token;
+
+/**
+ * struct chain_scope - what a token was given for
+ * @op: enum dm_chain_op
+ * @top_depth: index of @top then
+ * @top: as in struct dm_chain_acquire, likewise:
+ * @base: NULL: none
+ * @over: the layer above @top, or NULL
+ */
+struct chain_scope {
+	u32 op;
+	u32 top_depth;
+	struct chain_layer *top;
+	struct chain_layer *base;
+	struct chain_layer *over;
+};
+
+/** chain_token_of() - of a descriptor, while that is held; NULL: no token */
+struct chain_token *chain_token_of(struct file *file);
+u64 chain_token_id(const struct chain_token *t);
+/** chain_token_scope() - its layers stay while it holds them */
+const struct chain_scope *chain_token_scope(const struct chain_token *t);
+/** chain_token_devt() - of the disk; 0: gone, or given back */
+dev_t chain_token_devt(const struct chain_token *t);
+/** chain_token_job() - started with it, or NULL; registry_mutex held */
+struct chain_job *chain_token_job(const struct chain_token *t);
+
+/**
+ * chain_token_begin() - what it holds is a job's from now on
+ * @disk: on which the job is
+ *
+ * Context: registry_mutex held. Return: 0; -EBUSY: it is another one's;
+ * -ENODEV: it holds nothing of the disk (any more).
+ */
+int chain_token_begin(struct chain_token *t, struct chain_job *job,
+		      struct chain_disk *disk);
+/** chain_token_end() - the job gives all back */
+void chain_token_end(struct chain_token *t);
+
 /**
  * chain_acquire() - DM_CHAIN_IOC_ACQUIRE
  * @arg: checked here
@@ -595,6 +684,30 @@ bool chain_meta_flush(struct chain_layer *l, struct chain_bio *cb,
 int chain_meta_sync(struct chain_layer *l);
 
 /**
+ * struct chain_clear - blocks that turn absent
+ * @block: first
+ * @n: blocks
+ * @which: a bit each, those that do
+ */
+struct chain_clear {
+	u64 block;
+	u64 n;
+	const unsigned long *which;
+};
+
+/**
+ * chain_meta_clear() - chain_meta_sync() that also makes blocks absent
+ * @l: open read-write
+ * @c: nobody else changes the state of these blocks meanwhile
+ *
+ * What they held is durable below. Lookups find them until the round is
+ * durable, and not after this returns. Context: may sleep.
+ * Return: 0, or a negative errno: nothing is absent, the layer has failed
+ * (-ENOMEM: it has not).
+ */
+int chain_meta_clear(struct chain_layer *l, const struct chain_clear *c);
+
+/**
  * chain_meta_hold() - no round starts until chain_meta_release()
  * @l: open read-write
  *
@@ -668,11 +781,34 @@ bool chain_same_below(const struct chain_inst *a, const struct chain_inst *b);
 /* dm-chain-map.c: guest I/O */
 int chain_map(struct dm_target *ti, struct bio *bio);
 void chain_unlock_blocks(struct chain_disk *disk, u64 block, u32 n);
-void chain_written(struct chain_inst *ci, u64 block, u32 n, unsigned int state);
-void chain_end_write(struct chain_inst *ci, struct bio *bio, bool fua);
+/** chain_end_write() - a write to @att is done; FUA: but for the map */
+void chain_end_write(struct chain_att *att, struct bio *bio, bool fua);
 
-/** chain_hook_write() - at its end @nr locked blocks become data; FUA waits */
-void chain_hook_write(struct chain_inst *ci, struct bio *bio, u64 block, u32 nr);
+/** chain_clip() - cut a bio to its first @sectors, if it has more */
+static inline void chain_clip(struct bio *bio, sector_t sectors)
+{
+	if (sectors < bio_sectors(bio))
+		dm_accept_partial_bio(bio, sectors);
+}
+
+/** chain_remap() - DM_MAPIO_*; past the gate, for the guest */
+int chain_remap(struct chain_att *att, struct bio *bio);
+
+/**
+ * chain_hook_write() - what becomes of a write to @att at its end
+ * @ci: table
+ * @att: it goes to
+ * @bio: the write
+ * @block: of @att's layer: @nr blocks from it on become data
+ * @nr: 0: none do
+ * @lock: of the top: @nr_locked blocks from it on are unlocked
+ * @nr_locked: 0: none are
+ *
+ * FUA waits for the map.
+ */
+void chain_hook_write(struct chain_inst *ci, struct chain_att *att,
+		      struct bio *bio, u64 block, u32 nr, u64 lock,
+		      u32 nr_locked);
 
 /** chain_zero_range() - the blocks that a discard or write-zeroes covers */
 void chain_zero_range(const struct chain_layer *l, const struct bio *bio,
@@ -684,6 +820,32 @@ int chain_zero_blocks(struct chain_inst *ci, u64 block, u64 n, gfp_t gfp);
 /* dm-chain-slow.c: bios that have to wait */
 void chain_defer(struct chain_inst *ci, struct bio *bio);
 void chain_unpark(struct chain_disk *disk);
+
+/** chain_lock_or_park() - lock blocks, or park the bio: false, and it must not
+ * be touched any more; its work starts again */
+bool chain_lock_or_park(struct chain_bio *cb, u64 block, u32 n);
+
+/** chain_submit() - a deferred bio goes to @att, past the gate */
+void chain_submit(struct chain_att *att, struct bio *bio);
+
+/**
+ * chain_copy_up() - a part of a block is written that the layer doesn't hold
+ * @ci: table
+ * @depth: of the layer
+ * @bio: what is written
+ * @block: of the layer, locked
+ * @zero_below: what isn't written reads zeroes
+ * @from: sectors of the disk that are zeroed, if that is what @bio does
+ * @to: behind them
+ *
+ * Context: the slow path. Return: 0 or a negative errno.
+ */
+int chain_copy_up(struct chain_inst *ci, unsigned int depth, struct bio *bio,
+		  u64 block, bool zero_below, sector_t from, sector_t to);
+
+/** chain_write_part() - the bio's bytes in a range, or zeroes, in place; waits */
+int chain_write_part(struct chain_inst *ci, struct chain_att *att,
+		     struct bio *bio, sector_t sector, sector_t n);
 /** chain_gave_up() - a try for a lock failed, and its bio won't park for it */
 void chain_gave_up(struct chain_disk *disk);
 
@@ -721,9 +883,126 @@ void chain_disk_dying(struct chain_inst *ci);
 int chain_disk_pin(dev_t devt, struct chain_inst **ci);
 void chain_disk_unpin(struct chain_disk *disk);
 
-/* dm-chain-switch.c */
+/* dm-chain-switch.c: what changes a running disk at one instant */
 int chain_switch(const struct dm_chain_switch *arg);
 int chain_resize(const struct dm_chain_resize *arg);
+
+/**
+ * chain_claim() - nobody else changes the disk's table
+ * @d: a disk that doesn't go meanwhile
+ *
+ * Return: 0; -EBUSY: somebody does, or it is suspended, or another table is
+ * loaded; -ENODEV: it has no table.
+ */
+int chain_claim(struct chain_disk *d);
+void chain_unclaim(struct chain_disk *d);
+
+/**
+ * chain_change() - change a running disk while it is suspended
+ * @ci: claimed
+ * @fn: registry_mutex held; can't fail, doesn't wait
+ *
+ * Return: ns that I/O was held back.
+ */
+u64 chain_change(struct chain_inst *ci,
+		 void (*fn)(struct chain_inst *ci, void *arg), void *arg);
+
+/** chain_change_lookup() - the same, and what is merged is forgotten */
+void chain_change_lookup(struct chain_inst *ci,
+			 void (*fn)(struct chain_inst *ci, void *arg), void *arg);
+
+/**
+ * struct chain_drop - layers leave the topology
+ * @first: depth
+ * @n: layers
+ * @above: NULL, or whose see-through limit becomes
+ * @limit: sectors
+ * @also: NULL, or called then
+ * @arg: for @also
+ * @fresh: an empty lookup, or NULL
+ */
+struct chain_drop {
+	unsigned int first;
+	unsigned int n;
+	struct chain_layer *above;
+	sector_t limit;
+	void (*also)(struct chain_inst *ci, void *arg);
+	void *arg;
+	struct chain_merge *fresh;
+};
+
+/*
+ * chain_drop_layers(): drop them while the disk is suspended; claimed. Its three
+ * steps, for who has more to do then: before, suspended, after.
+ */
+void chain_drop_layers(struct chain_inst *ci, struct chain_drop *drop);
+void chain_drop_prepare(struct chain_inst *ci, struct chain_drop *drop);
+void chain_drop_now(struct chain_inst *ci, struct chain_drop *drop);
+void chain_drop_done(struct chain_drop *drop);
+
+/*
+ * A chain layer grows. alloc: memory for @size bytes, before. write: durably;
+ * @hdr is the header it gets, its size is set; rw_mutex held. swap: in memory,
+ * suspended.
+ */
+struct chain_growth;
+struct chain_growth *chain_growth_alloc(const struct chain_layer *l, u64 size);
+void chain_growth_free(struct chain_growth *g);
+int chain_growth_write(struct chain_att *att, struct chain_growth *g,
+		       struct chain_header *hdr);
+void chain_growth_swap(struct chain_layer *l, struct chain_growth *g);
+
+/* dm-chain-job.c */
+int chain_job_start(struct dm_chain_job_start *arg);
+int chain_job_verb(const struct dm_chain_job_verb *arg);
+/** chain_jobs_fill() - all, or the one with an id; returns how many there are */
+u32 chain_jobs_fill(u64 id, struct dm_chain_job *out, u32 room);
+/** chain_job_orphan() - the token's descriptor was closed; registry_mutex held */
+void chain_job_orphan(struct chain_job *job);
+
+/*
+ * hurry: presuspend, busy jobs come to an end. stop: none is busy when it
+ * returns, nor becomes so. go: resumed.
+ */
+void chain_jobs_hurry(struct chain_disk *d);
+void chain_jobs_stop(struct chain_disk *d);
+void chain_jobs_go(struct chain_disk *d);
+/** chain_jobs_bind() - in resume: where their layers are; registry_mutex held */
+void chain_jobs_bind(struct chain_disk *d);
+/** chain_jobs_end() - the disk goes: they end, and touch nothing any more */
+void chain_jobs_end(struct chain_disk *d);
+
+/**
+ * chain_job_ready() - the active commit of a disk, if it can be pivoted
+ * @error: set to -ENOENT: there is none; -EAGAIN: not ready
+ *
+ * It can't be cancelled then until chain_job_pivoted(). registry_mutex held.
+ */
+struct chain_job *chain_job_ready(struct chain_disk *d, int *error);
+/** chain_job_pivoted() - 0: it was; waits until the job has ended */
+void chain_job_pivoted(struct chain_job *job, int error);
+void chain_jobs_exit(void);
+
+/* dm-chain-commit.c */
+int chain_commit_pivot(struct chain_inst *ci, u64 *pause);
+
+/* dm-chain-monitor.c */
+struct chain_monitor *chain_monitor_create(struct dm_chain_monitor *arg);
+void chain_monitor_destroy(struct chain_monitor *m);
+ssize_t chain_monitor_read(struct chain_monitor *m, struct file *file,
+			   char __user *buf, size_t len);
+__poll_t chain_monitor_poll(struct chain_monitor *m, struct file *file,
+			    struct poll_table_struct *wait);
+
+/* dm-chain-route.c: guest I/O while the top is committed */
+
+/** chain_map_route() - a write, discard or write-zeroes, instead of chain_map() */
+int chain_map_route(struct chain_inst *ci, struct bio *bio);
+/** chain_flush_base() - a flush is done for the top: now for the base */
+void chain_flush_base(struct chain_bio *cb);
+/** chain_map_tracked() - count a read; @map is what maps it */
+int chain_map_tracked(struct chain_inst *ci, struct bio *bio,
+		      int (*map)(struct chain_inst *ci, struct bio *bio));
 
 /* dm-chain-ctl.c */
 extern struct chain_id chain_instance;
