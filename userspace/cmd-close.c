@@ -2,8 +2,11 @@
 /*
  * dmchain close NAME
  */
+#include "job.h"
 #include "label.h"
-#include "online.h"
+
+#include <string.h>
+#include <unistd.h>
 
 /* Also of one that was never started: its device is all that there is. */
 static int find(const char *name, struct dm_state *s)
@@ -34,8 +37,36 @@ static int remove_disk(const char *name, struct disk_lock *l)
 	return -EXIT_FAILED;
 }
 
+/* What runs on the disk stops where it is; its record stays. */
+static void running_jobs(const char *name, struct job_list *l)
+{
+	int ctl = control_open();
+
+	memset(l, 0, sizeof(*l));
+	if (ctl < 0)
+		return;
+	(void)job_list_read(ctl, name, l);
+	close(ctl);
+}
+
+static void tell_stopped(const char *name, const struct job_list *l)
+{
+	unsigned int i;
+
+	for (i = 0; i < l->nr; i++) {
+		const struct dm_chain_job *job = &l->jobs[i].job;
+
+		if (l->jobs[i].left || !job_live(job))
+			continue;
+		msg_warn("%s: its %s (job %llu) stopped where it was; dmchain job resume %s goes on when it is open again",
+			 name, job_type_name(job->type),
+			 (unsigned long long)job->id, name);
+	}
+}
+
 static int close_locked(const char *name, struct disk_lock *l)
 {
+	struct job_list jobs = { 0 };
 	struct table t = { 0 };
 	struct dm_state s;
 	unsigned int i;
@@ -43,8 +74,13 @@ static int close_locked(const char *name, struct disk_lock *l)
 
 	if (!ret && s.live)
 		ret = dm_table_read(name, &t, NULL);
+	if (!ret && s.live)
+		running_jobs(name, &jobs);
 	if (!ret)
 		ret = remove_disk(name, l);
+	if (!ret)
+		tell_stopped(name, &jobs);
+	job_list_free(&jobs);
 	/* So that what comes after us finds the images free. */
 	for (i = 0; !ret && i < t.nr; i++)
 		loop_wait_gone(t.layers[i].dev);

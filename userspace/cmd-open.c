@@ -212,8 +212,27 @@ static int open_layers(struct opening *o, struct disk_lock *l)
 	return ret;
 }
 
+/* A job that was cut off; of a commit, the top needs that it is finished. */
+static void tell_record(const struct opening *o, const struct image *img)
+{
+	const struct chain_header *h = &img->hdr;
+	const char *what = h->record.type == DM_CHAIN_RECORD_STREAM ? "stream" :
+								      "commit";
+	char job[37];
+
+	if (img->format != DM_CHAIN_FORMAT_CHAIN ||
+	    !(h->marks & DM_CHAIN_MARK_JOB) ||
+	    h->record.flags & DM_CHAIN_RECORD_DONE)
+		return;
+	msg_warn("%s: has an unfinished %s (job %.8s), of layer %s; %sdmchain job resume %s goes on with it",
+		 o->name, what, id_text(&h->job, job), img->path,
+		 o->read_only ? "open it for writing, then " : "", o->name);
+}
+
 static int open_locked(struct opening *o, struct disk_lock *l)
 {
+	unsigned int i;
+
 	int ret = name_free(o->name);
 
 	if (!ret)
@@ -224,6 +243,8 @@ static int open_locked(struct opening *o, struct disk_lock *l)
 		return ret;
 	o->ctl = control_open();
 	ret = o->ctl < 0 ? o->ctl : open_layers(o, l);
+	for (i = 0; !ret && i < o->walk.nr; i++)
+		tell_record(o, &o->walk.images[i]);
 	if (o->ctl >= 0)
 		close(o->ctl);
 	walk_close(&o->walk);

@@ -165,32 +165,10 @@ static void set_link(const struct snapshot *s, struct chain_header *h)
 	id_random(&link->cid);
 }
 
-static bool is_plain(const char *path)
-{
-	struct stat st;
-
-	return lstat(path, &st) ? errno == ENOENT : S_ISREG(st.st_mode);
-}
-
-/* Two files in one folder stay a pair when the folder is moved. */
-static int set_parent_path(const struct snapshot *s, struct chain_header *h)
-{
-	size_t own = strrchr(s->path, '/') - s->path + 1;
-	const char *top = s->top_path, *slash = strrchr(top, '/');
-
-	if (!slash || (size_t)(slash - top) + 1 != own ||
-	    strncmp(s->path, top, own) || !is_plain(s->path) || !is_plain(top) ||
-	    strlen(top + own) >= sizeof(h->parent_path))
-		return hint_make(h->parent_path, s->path, top);
-	memset(h->parent_path, 0, sizeof(h->parent_path));
-	memcpy(h->parent_path, top + own, strlen(top + own));
-	return 0;
-}
-
 /* The kernel copies the child's path into the seal of the old top. */
 static int set_paths(const struct snapshot *s, struct chain_header *h)
 {
-	int ret = set_parent_path(s, h);
+	int ret = hint_make_near(h->parent_path, s->path, s->top_path);
 
 	return ret ? ret : hint_make(h->child_path, s->path, s->path);
 }

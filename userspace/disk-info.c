@@ -2,7 +2,7 @@
 /*
  * What the kernel says of an open disk, in the shape of `info` and `map`.
  */
-#include "online.h"
+#include "job.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -87,6 +87,8 @@ static void fill_layer(struct show_layer *out, const struct dm_chain_layer *l)
 	memcpy(out->parent_uuid.b, l->parent_uuid, sizeof(out->parent_uuid.b));
 	out->access = access_name(l->access);
 	out->marks = l->marks;
+	if (l->flags & DM_CHAIN_LAYER_RECORD)
+		out->marks |= DM_CHAIN_MARK_JOB;
 	out->size = l->size;
 	out->data_bytes = l->data_bytes;
 	out->zero_bytes = l->zero_bytes;
@@ -158,6 +160,23 @@ int disk_layers(const char *name, dev_t *dev, bool *suspended,
 	return ret;
 }
 
+/* Those that have not ended; how the others did `job list` tells. */
+static int fill_jobs(struct show_disk *d, int ctl)
+{
+	struct job_list l;
+	unsigned int i;
+	int ret = job_list_read(ctl, d->name, &l);
+
+	if (ret)
+		return ret;
+	d->jobs = json_object_new_array();
+	for (i = 0; i < l.nr; i++)
+		if (job_live(&l.jobs[i].job))
+			json_object_array_add(d->jobs, job_json(&l.jobs[i]));
+	job_list_free(&l);
+	return 0;
+}
+
 int disk_info(const char *name, bool json)
 {
 	struct dm_chain_layer *layers;
@@ -170,6 +189,8 @@ int disk_info(const char *name, bool json)
 	if (ctl < 0)
 		return ctl;
 	ret = fill(&d, name, dev, suspended, layers, nr);
+	if (!ret)
+		ret = fill_jobs(&d, ctl);
 	if (!ret)
 		show_disk(&d, json);
 	show_disk_free(&d);

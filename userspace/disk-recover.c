@@ -17,12 +17,14 @@
  * @note: what the dead controller was doing, or NULL
  * @ask: the user asked for it
  * @done: texts of what was done, or NULL
+ * @changed: the table was loaded anew
  */
 struct recovery {
 	const char *name;
 	json_object *note;
 	bool ask;
 	json_object *done;
+	bool changed;
 };
 
 static void say(struct recovery *r, const char *text)
@@ -72,7 +74,10 @@ static bool drop_next(struct table *t)
 	return kept < i;
 }
 
-/* What a job could write: the kernel took it back, its device is still open so. */
+/*
+ * What a job could write: the kernel took it back, its device is still open so.
+ * What one writes just now is rw, and not meant.
+ */
 static bool writable_left(struct recovery *r, const struct dm_chain_layer *l,
 			  unsigned int nr)
 {
@@ -87,47 +92,85 @@ static bool writable_left(struct recovery *r, const struct dm_chain_layer *l,
 	return any;
 }
 
-static int look(dev_t disk, struct dm_chain_layer **layers, unsigned int *nr)
+/* A job made them needless; the table has them no longer, dm has. */
+static bool dropped_left(struct recovery *r, const struct dm_chain_layer *l,
+			 unsigned int nr)
+{
+	bool any = false;
+
+	for (; nr; l++, nr--) {
+		if (l->role != DM_CHAIN_ROLE_DROPPED)
+			continue;
+		any = true;
+		say(r, "layer that a job had dropped detached");
+	}
+	return any;
+}
+
+/*
+ * Whether the table has to be loaded anew, as @t then. As it is printed it
+ * keeps all that a job uses: that is no matter to jobs.
+ */
+static bool needs_reload(struct recovery *r, const struct dm_chain_layer *layers,
+			 unsigned int nr, struct table *t)
+{
+	/* After the switch the old top is still open for writing. */
+	bool change = was(r, "snapshot");
+
+	if ((r->note || r->ask) && drop_next(t)) {
+		change = true;
+		say(r, "prepared layer detached");
+	}
+	if (nr && (r->ask || was(r, "resize")))
+		change |= longer(r, layers, t);
+	change |= writable_left(r, layers, nr);
+	change |= dropped_left(r, layers, nr);
+	return change;
+}
+
+/* The layers first: that waits for what the kernel takes back just now. */
+static int recover_table_of(struct recovery *r, int ctl, dev_t disk)
+{
+	struct dm_chain_layer *layers;
+	struct table t;
+	unsigned int nr;
+	int ret = control_layers(ctl, disk, &layers, &nr);
+
+	if (ret)
+		return ret;
+	ret = dm_table_read(r->name, &t, NULL);
+	if (!ret) {
+		r->changed = needs_reload(r, layers, nr, &t);
+		control_expedite(ctl, r->changed);
+		if (r->changed)
+			ret = dm_reload_resume(r->name, &t);
+		dm_table_free(&t);
+	}
+	free(layers);
+	return ret;
+}
+
+static int recover_table(struct recovery *r, dev_t disk)
 {
 	int ret, ctl = control_open();
 
 	if (ctl < 0)
 		return ctl;
-	ret = control_layers(ctl, disk, layers, nr);
+	ret = recover_table_of(r, ctl, disk);
 	close(ctl);
 	return ret;
 }
 
-/* The layers first: that waits for what the kernel takes back just now. */
-static int recover_table(struct recovery *r, dev_t disk)
+/* Nobody was killed, but a job may have ended since. Who suspends a disk, or
+ * has another table beside the running one, is left alone. */
+static int after_jobs(struct recovery *r)
 {
-	/* After the switch the old top is still open for writing. */
-	bool change = was(r, "snapshot");
-	struct dm_chain_layer *layers;
-	struct table t;
-	unsigned int nr;
-	int ret = look(disk, &layers, &nr);
+	struct dm_state s;
 
-	if (ret)
-		return ret;
-	ret = dm_table_read(r->name, &t, NULL);
-	if (ret) {
-		free(layers);
-		return ret;
-	}
-	if (drop_next(&t)) {
-		change = true;
-		say(r, "prepared layer detached");
-	}
-	if (nr && (r->ask || was(r, "resize")))
-		change |= longer(r, layers, &t);
-	if (r->ask || was(r, "hold"))
-		change |= writable_left(r, layers, nr);
-	if (change)
-		ret = dm_reload_resume(r->name, &t);
-	dm_table_free(&t);
-	free(layers);
-	return ret;
+	if (!module_present() || dm_state(r->name, &s) || !s.ours || !s.live ||
+	    s.inactive || s.suspended)
+		return 0;
+	return recover_table(r, s.dev);
 }
 
 static int recover_device(struct recovery *r)
@@ -269,13 +312,12 @@ int disk_recover_locked(struct disk_lock *l, bool ask, json_object *done)
 		.ask = ask,
 		.done = done,
 	};
-	int ret = 0;
+	int ret;
 
-	if (r.note || ask)
-		ret = recover_device(&r);
+	ret = r.note || ask ? recover_device(&r) : after_jobs(&r);
 	if (!ret && r.note)
 		recover_file(&r);
-	if (!ret && (r.note || ask))
+	if (!ret && (r.note || ask || r.changed))
 		ret = label_sync(l->name, done);
 	if (!ret && r.note)
 		ret = disk_lock_note(l, NULL);

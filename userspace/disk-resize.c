@@ -5,12 +5,8 @@
  */
 #include "online.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -100,76 +96,13 @@ static int plan(struct growth *g)
 			g->path, size_text(max, most));
 }
 
-/* The path could lead elsewhere by now: what the loop has counts. */
-static int open_file(const struct growth *g, dev_t dev)
-{
-	char path[PATH_MAX];
-	struct stat st;
-	dev_t fdev;
-	ino_t ino;
-	int fd = open(g->path, O_RDWR | O_CLOEXEC);
-
-	if (fd < 0)
-		return msg_fail_errno(EXIT_FAILED, errno, "%s: cannot be opened",
-				      g->path);
-	if (loop_backing(dev, path, sizeof(path), &fdev, &ino) &&
-	    !fstat(fd, &st) && st.st_dev == fdev && st.st_ino == ino)
-		return fd;
-	close(fd);
-	return msg_fail(EXIT_FAILED, "%s: is not the file that disk %s has open",
-			g->path, g->name);
-}
-
-static int grow_file(const struct growth *g, dev_t dev)
-{
-	struct stat st;
-	int fd = open_file(g, dev), err = 0;
-
-	if (fd < 0)
-		return fd;
-	if (fstat(fd, &st) ||
-	    ((uint64_t)st.st_size < g->bytes && ftruncate(fd, g->bytes)) ||
-	    fsync(fd))
-		err = errno;
-	close(fd);
-	if (err)
-		return msg_fail_errno(EXIT_FAILED, err,
-				      "%s: cannot grow to %llu bytes", g->path,
-				      (unsigned long long)g->bytes);
-	return loop_grow(dev);
-}
-
-static int check_device(const struct growth *g, dev_t dev)
-{
-	char text[32] = "0";
-	uint64_t bytes;
-
-	sysfs_text(dev, "size", text, sizeof(text));
-	bytes = strtoull(text, NULL, 10) * 512;
-	if (bytes >= g->bytes)
-		return 0;
-	return msg_fail(EXIT_FAILED,
-			"%s: has %llu bytes, the layer needs %llu then; grow the device first",
-			g->path, (unsigned long long)bytes,
-			(unsigned long long)g->bytes);
-}
-
-static int grow_below(const struct growth *g)
-{
-	dev_t dev = makedev(g->top.major, g->top.minor);
-	char text[PATH_MAX];
-
-	if (sysfs_text(dev, "loop/backing_file", text, sizeof(text)))
-		return grow_file(g, dev);
-	return check_device(g, dev);
-}
-
 static int grow(struct growth *g, struct disk_lock *l)
 {
 	int ret = disk_lock_note(l, note_new("resize"));
 
 	if (!ret)
-		ret = grow_below(g);
+		ret = layer_grow(g->name, makedev(g->top.major, g->top.minor),
+				 g->bytes);
 	if (!ret)
 		ret = control_resize(g->ctl, g->disk, g->size);
 	if (!ret) {

@@ -30,6 +30,16 @@
  *	perm-show.c	the permission matrix and holders, as text and as JSON
  *	perm-check.c	would an operation be allowed, and who is in the way
  *	disk-resize.c	a disk grows while it is in use
+ *	layer-grow.c	the file and loop device of a layer grow
+ *	control-job.c	/dev/dm-chain: calls that are about jobs
+ *	job-range.c	which layers a job is about
+ *	job-space.c	is there room for what a job moves
+ *	job-run.c	a job from the question whether it may run to its start
+ *	job-wait.c	waiting for a job, with its progress
+ *	job-end.c	what is left to do when a job has ended
+ *	job-list.c	jobs there are, running or cut off; JOB
+ *	job-show.c	jobs as text and as JSON
+ *	job-progress.c	rate and time left
  *	disk-recover.c	what a killed controller left
  *	run.c		locks between controllers
  *	holder.c	who has a block device open
@@ -181,6 +191,13 @@ char *path_absolute(const char *path);
  *	folder of @owner; devices are always named absolutely
  */
 int hint_make(char *hint, const char *owner, const char *target);
+
+/**
+ * hint_make_near() - the same of two absolute paths
+ *
+ * Two files in one folder get a plain name: they stay a pair if that is moved.
+ */
+int hint_make_near(char *hint, const char *owner, const char *target);
 
 /** hint_resolve() - the path that a hint of @owner means; malloc */
 char *hint_resolve(const char *owner, const char *hint);
@@ -503,6 +520,7 @@ struct show_layer {
  * @state: "closed", "active", ...
  * @nr: layers
  * @layers: top first
+ * @jobs: array of job_json(), or NULL: none
  */
 struct show_disk {
 	char *name;
@@ -512,6 +530,7 @@ struct show_disk {
 	const char *state;
 	unsigned int nr;
 	struct show_layer *layers;
+	json_object *jobs;
 };
 
 /** show_disk() - `info`: text, or the JSON object, to stdout */
@@ -686,6 +705,11 @@ int cmd_table(int argc, char **argv);
 int cmd_snapshot(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
 int cmd_perm(int argc, char **argv);
+int cmd_stream(int argc, char **argv);
+int cmd_commit(int argc, char **argv);
+int cmd_pivot(int argc, char **argv);
+int cmd_job(int argc, char **argv);
+int cmd_monitor(int argc, char **argv);
 
 int disk_resize(const char *name, const char *size);
 

@@ -25,6 +25,17 @@ struct command {
 	const char *details;
 };
 
+#define JOB_OPTIONS							\
+	"  --speed RATE   bytes a second, for instance 100M (default: no limit)\n" \
+	"  --on-error P   when a layer fails: report (default: the job ends), ignore (it goes\n" \
+	"                 on and fails in the end), stop (it pauses), enospc (it pauses if\n" \
+	"                 there is no room left, else it ends)\n"		\
+	"  --background   print the job's number and don't wait\n"	\
+	"  --dry-run      tell how much there is to do, and what is missing\n"
+#define JOB_NOTES							\
+	"LAYER: an index (0 is the top), a path or fd:N, a UUID or its start. An interrupt\n" \
+	"cancels the job; what it has moved stays, and another goes on there.\n"
+
 static const struct command commands[] = {
 	{ "create", cmd_create,
 	  "PATH --size SIZE [--backing PATH --backing-format raw|chain] [--block-size N] [--max-size N] [--force]",
@@ -73,6 +84,38 @@ static const struct command commands[] = {
 	{ "snapshot", cmd_snapshot, "NAME=PATH [--existing]",
 	  "freeze the top of an open disk; PATH becomes the new one",
 	  "  --existing     PATH was made before, by create\n" },
+	{ "stream", cmd_stream,
+	  "NAME [--into LAYER] [--base LAYER] [--speed RATE] [--on-error POLICY] [--background] [--dry-run] [--force]",
+	  "pull data up into a layer of an open disk; those below it are dropped",
+	  "  --into LAYER   where the data goes (default: 0, the top)\n"
+	  "  --base LAYER   what is kept (default: nothing, all below is pulled in)\n"
+	  JOB_OPTIONS
+	  "  --force        also if there is not enough room for it\n"
+	  JOB_NOTES },
+	{ "commit", cmd_commit,
+	  "NAME [--top LAYER] [--base LAYER] [--no-pivot] [--speed RATE] [--on-error POLICY] [--background] [--dry-run] [--force]",
+	  "move data of layers of an open disk down into one below",
+	  "  --top LAYER    top of those that are merged (default: 0, the active layer)\n"
+	  "  --base LAYER   where the data goes (default: the layer below top)\n"
+	  "  --no-pivot     of the active layer: leave the job ready; dmchain pivot ends it\n"
+	  JOB_OPTIONS
+	  "  --force        also if other children of these layers are lost by it, or there is\n"
+	  "                 not enough room\n"
+	  JOB_NOTES },
+	{ "pivot", cmd_pivot, "JOB|NAME",
+	  "end a commit of the active layer: the disk goes on in its base", "" },
+	{ "job", cmd_job,
+	  "list [NAME] | show JOB | wait JOB [--timeout S] | pause JOB | resume JOB [--wait] | speed JOB RATE | cancel JOB",
+	  "look at jobs, and tell them what to do",
+	  "  list           jobs there are, also those that were cut off, of disks that are open\n"
+	  "  wait           until it has ended, or is ready; exit code 1: it failed\n"
+	  "  --timeout S    give up waiting after that many seconds\n"
+	  "  pause, resume  resume also goes on after an error, and with what was cut off\n"
+	  "  --wait         ... and waits for its end\n"
+	  "  speed          RATE: bytes a second; 0: no limit\n"
+	  "  cancel         end it where it is, and wait for that\n"
+	  "JOB: a number, the start of a job's uuid, or the name of a disk that has one job.\n" },
+	{ "monitor", cmd_monitor, "", "what happens to jobs, a line each", "" },
 	{ "resize", cmd_resize, "NAME|PATH SIZE [--shrink] [--force]",
 	  "change the virtual size; +SIZE: by that much",
 	  "  --shrink       SIZE is smaller; what is beyond is lost (closed images only)\n"

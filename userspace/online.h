@@ -140,6 +140,17 @@ int disk_upgrade(const char *name, const uint32_t *rows, unsigned int nr,
  * for somebody else, and snapshots have changed the indices */
 int disk_downgrade(const char *name, const dev_t *devs, unsigned int nr);
 
+/* layer-grow.c */
+
+/** layer_device_bytes() - size of a layer's device */
+uint64_t layer_device_bytes(dev_t dev);
+/**
+ * layer_grow() - a layer's file is at least so long, and its loop knows
+ * @disk: that has it
+ * @bytes: a block device that has less is refused
+ */
+int layer_grow(const char *disk, dev_t dev, uint64_t bytes);
+
 /* attach.c */
 
 /**
@@ -249,6 +260,8 @@ int layer_arg(const char *text, const char *name,
 
 /**
  * disk_recover_locked() - disk_recover() for who has the lock
+ *
+ * Layers that a job has dropped, or could write, always go.
  * @ask: the user asked for it: also when nobody left a note
  * @done: array that gets texts of what was done, or NULL
  */

@@ -131,6 +131,28 @@ int hint_make(char *hint, const char *owner, const char *target)
 			target, len, DM_CHAIN_PATH_BYTES - 1);
 }
 
+static bool is_plain(const char *path)
+{
+	struct stat st;
+
+	return lstat(path, &st) ? errno == ENOENT : S_ISREG(st.st_mode);
+}
+
+/* Two files in one folder stay a pair when the folder is moved. */
+int hint_make_near(char *hint, const char *owner, const char *target)
+{
+	const char *name = last_part(target);
+	size_t own = (size_t)(last_part(owner) - owner);
+
+	if ((size_t)(name - target) != own || strncmp(owner, target, own) ||
+	    !own || !is_plain(owner) || !is_plain(target) ||
+	    strlen(name) >= DM_CHAIN_PATH_BYTES)
+		return hint_make(hint, owner, target);
+	memset(hint, 0, DM_CHAIN_PATH_BYTES);
+	memcpy(hint, name, strlen(name));
+	return 0;
+}
+
 char *hint_resolve(const char *owner, const char *hint)
 {
 	char *folder, *path = NULL;

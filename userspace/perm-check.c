@@ -162,13 +162,17 @@ static int refused(const struct asked *a, const struct dm_chain_conflict *c)
 	return refused_text(a->q->object, a->q->op, abouts[a->op].disk, c);
 }
 
+int perm_refused(const char *name, uint32_t op, const struct dm_chain_conflict *c)
+{
+	return refused_text(name, chain_perm_op_name(op), true, c);
+}
+
 int perm_ask(int ctl, dev_t disk, const char *name, uint32_t op)
 {
 	struct dm_chain_conflict c;
 	int ret = control_acquire_test(ctl, disk, op, 0, 0, &c);
 
-	return ret > 0 ? refused_text(name, chain_perm_op_name(op), true, &c) :
-			 ret;
+	return ret > 0 ? perm_refused(name, op, &c) : ret;
 }
 
 /* --- Questions --- */

@@ -70,6 +70,11 @@ bool asked_about_disk(const struct asked *a);
 int asked_of_disk(struct asked *a, int *fd);
 void asked_free(struct asked *a);
 
+/** perm_refused() - the line of an operation on a disk that the kernel refused
+ * for a holder, and its exit code */
+int perm_refused(const char *name, uint32_t op,
+		 const struct dm_chain_conflict *c);
+
 /** perm_check() - answer it: 0, -EXIT_REFUSED with the line, or another error */
 int perm_check(const struct perm_question *q);
 

@@ -93,7 +93,8 @@ static void show_disk_json(const struct show_disk *d)
 			       json_object_new_int64(d->block_size));
 	json_object_object_add(o, "state", json_object_new_string(d->state));
 	json_object_object_add(o, "layers", layers);
-	json_object_object_add(o, "jobs", json_object_new_array());
+	json_object_object_add(o, "jobs", d->jobs ? json_object_get(d->jobs) :
+						     json_object_new_array());
 	show_json(o);
 }
 
@@ -143,6 +144,31 @@ static void print_layer(const struct show_layer *l, unsigned int index)
 	putchar('\n');
 }
 
+static const char *member(json_object *o, const char *key)
+{
+	const char *text = json_object_get_string(json_object_object_get(o, key));
+
+	return text ? text : "";
+}
+
+static void print_job(json_object *o)
+{
+	printf("job %s: %s %s, %s of %s bytes", member(o, "id"),
+	       member(o, "type"), member(o, "status"),
+	       member(o, "current-progress"), member(o, "total-progress"));
+	if (*member(o, "error"))
+		printf(" (%s)", member(o, "error"));
+	putchar('\n');
+}
+
+static void print_jobs(json_object *jobs)
+{
+	size_t i;
+
+	for (i = 0; jobs && i < json_object_array_length(jobs); i++)
+		print_job(json_object_array_get_idx(jobs, i));
+}
+
 static void show_disk_text(const struct show_disk *d)
 {
 	char size[32];
@@ -161,6 +187,7 @@ static void show_disk_text(const struct show_disk *d)
 	printf("state: %s\nlayers:\n", d->state);
 	for (i = 0; i < d->nr; i++)
 		print_layer(&d->layers[i], i);
+	print_jobs(d->jobs);
 }
 
 void show_disk(const struct show_disk *d, bool json)
@@ -190,6 +217,7 @@ void show_disk_free(struct show_disk *d)
 		free_users(d->layers[i].users);
 	}
 	free(d->layers);
+	json_object_put(d->jobs);
 	free(d->name);
 	free(d->device);
 	memset(d, 0, sizeof(*d));

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * dmchain pivot JOB|NAME: a commit of the active layer, which has nothing left
+ * to move, ends: its base is the disk from then on.
+ */
+#include "job.h"
+
+#include <unistd.h>
+
+static int not_active(const struct job_entry *e)
+{
+	char id[JOB_ID_TEXT];
+
+	return msg_fail(EXIT_FAILED,
+			"%s: job %s ends by itself; only a commit of the active layer is pivoted to",
+			e->job.disk, job_id(e, id));
+}
+
+static int not_running(const struct job_entry *e)
+{
+	char id[JOB_ID_TEXT];
+
+	job_id(e, id);
+	if (e->left)
+		return msg_fail(EXIT_FAILED,
+				"%s: job %s was interrupted; dmchain job resume %s first",
+				e->job.disk, id, id);
+	return msg_fail(EXIT_FAILED,
+			"%s: job %s has ended already; dmchain job show %s tells how",
+			e->job.disk, id, id);
+}
+
+static int not_ready(const struct dm_chain_job *job)
+{
+	char done[32], total[32];
+
+	return msg_fail(EXIT_FAILED,
+			"%s: job %llu is not ready, but %s, with %s of %s moved; dmchain job wait %llu",
+			job->disk, (unsigned long long)job->id,
+			job_status_name(job->status),
+			size_text(job->current_bytes, done),
+			size_text(job->total_bytes, total),
+			(unsigned long long)job->id);
+}
+
+static int report(int ctl, uint64_t id)
+{
+	struct dm_chain_job job;
+	int ret = control_job(ctl, id, &job);
+
+	if (ret)
+		return ret;
+	if (opt_json)
+		show_json(job_kernel_json(&job));
+	else
+		printf("%s: commit done, the disk goes on in its base (job %llu)\n",
+		       job.disk, (unsigned long long)job.id);
+	return 0;
+}
+
+static int pivot(int ctl, const struct job_entry *e)
+{
+	struct dm_chain_job job = e->job;
+	int ret;
+
+	if (job.type != DM_CHAIN_JOB_ACTIVE_COMMIT)
+		return not_active(e);
+	if (e->left || !job_live(&job))
+		return not_running(e);
+	ret = job_pivot(ctl, job.disk);
+	if (ret < 0)
+		return ret;
+	if (!ret)
+		return report(ctl, job.id);
+	ret = control_job(ctl, job.id, &job);
+	return ret ? ret : not_ready(&job);
+}
+
+static int find_and_pivot(int ctl, const char *arg)
+{
+	const struct job_entry *e;
+	struct job_list l;
+	int ret = job_list_read(ctl, NULL, &l);
+
+	if (ret)
+		return ret;
+	ret = job_find(&l, arg, &e);
+	if (!ret)
+		ret = pivot(ctl, e);
+	job_list_free(&l);
+	return ret;
+}
+
+int cmd_pivot(int argc, char **argv)
+{
+	int ctl, ret = args_parse(&argc, &argv, NULL, 1, 1);
+
+	if (ret)
+		return ret;
+	if (!module_present())
+		return msg_fail(EXIT_FAILED,
+				"%s: no such job, and no disk that has one; dmchain job list shows them",
+				argv[0]);
+	ctl = control_open();
+	if (ctl < 0)
+		return ctl;
+	ret = find_and_pivot(ctl, argv[0]);
+	close(ctl);
+	return ret;
+}

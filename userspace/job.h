@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the parts that deal with jobs share.
+ */
+#ifndef DMCHAIN_JOB_H
+#define DMCHAIN_JOB_H
+
+#include "online.h"
+
+/* control-job.c */
+
+/** control_job_start() - 0 or a negative errno, nothing is said */
+int control_job_start(int ctl, struct dm_chain_job_start *q);
+/**
+ * control_jobs() - jobs there are, and the last that have ended
+ * @id: only this one; 0: all
+ * @jobs: set to an array, to be freed
+ */
+int control_jobs(int ctl, uint64_t id, struct dm_chain_job **jobs,
+		 unsigned int *nr);
+/** control_job() - one of them; says if it is not there */
+int control_job(int ctl, uint64_t id, struct dm_chain_job *job);
+/** control_job_verb() - 0 or a negative exit code */
+int control_job_verb(int ctl, uint64_t id, uint32_t verb, uint64_t arg);
+/** control_monitor() - a descriptor that tells of jobs, non-blocking */
+int control_monitor(void);
+/**
+ * control_monitor_read() - the next event
+ * Return: 1 with @e, 0: none now, or a negative exit code.
+ */
+int control_monitor_read(int mon, struct dm_chain_job_event *e);
+/** control_pivot() - 0; 1: not ready; or a negative exit code */
+int control_pivot(int ctl, dev_t disk, const char *name);
+
+/* job-list.c */
+
+/**
+ * struct job_entry - a job, or what one left on disk
+ * @job: of what was left: uuid, type, disk, and paused
+ * @left: there is a record and no job in the kernel
+ * @index: of the layer with the record
+ */
+struct job_entry {
+	struct dm_chain_job job;
+	bool left;
+	unsigned int index;
+};
+
+struct job_list {
+	unsigned int nr;
+	struct job_entry *jobs;
+};
+
+/**
+ * job_list_read() - jobs in the kernel, and records of open disks
+ * @name: of the disk; NULL: all
+ */
+int job_list_read(int ctl, const char *name, struct job_list *l);
+void job_list_free(struct job_list *l);
+/** job_live() - it has not ended */
+bool job_live(const struct dm_chain_job *job);
+/** job_find() - JOB: a number, the start of a uuid, a disk's name */
+int job_find(const struct job_list *l, const char *arg,
+	     const struct job_entry **found);
+
+/* job-show.c */
+
+#define JOB_ID_TEXT 24
+
+const char *job_type_name(uint32_t type);
+const char *job_status_name(uint32_t status);
+const char *job_on_error_name(uint32_t on_error);
+/** job_on_error() - of text; NULL: report */
+int job_on_error(const char *text, uint32_t *on_error);
+/** job_id() - what a user calls it; @buf JOB_ID_TEXT bytes */
+const char *job_id(const struct job_entry *e, char *buf);
+/** job_error_text() - why it paused, or how it ended; NULL: no error */
+const char *job_error_text(const struct job_entry *e);
+json_object *job_json(const struct job_entry *e);
+/** job_kernel_json() - of a job in the kernel */
+json_object *job_kernel_json(const struct dm_chain_job *job);
+/** job_print() - a line of a table; job_print_head() is above it */
+void job_print(const struct job_entry *e);
+void job_print_head(void);
+
+/* job-progress.c */
+
+/**
+ * struct progress - how fast it goes
+ * @ms: time of the last look
+ * @bytes: done then
+ * @rate: bytes a second, smoothed
+ * @looks: how many there were
+ */
+struct progress {
+	uint64_t ms;
+	uint64_t bytes;
+	double rate;
+	unsigned int looks;
+};
+
+void progress_add(struct progress *p, uint64_t ms, uint64_t bytes);
+/** progress_text() - "42 %, 1.2 GiB of 3 GiB, 120 MiB/s, 0:15 left" */
+const char *progress_text(const struct progress *p,
+			  const struct dm_chain_job *job, char *buf, size_t len);
+/** progress_bar() - "[####....]", @width characters between the brackets */
+const char *progress_bar(const struct dm_chain_job *job, unsigned int width,
+			 char *buf, size_t len);
+
+/* job-wait.c */
+
+#define JOB_TIMED_OUT 1
+
+/**
+ * struct job_waiting - for what, and how
+ * @id: of the job
+ * @until_ready: or is ready
+ * @show: progress: bar on a terminal, else lines
+ * @cancel: an interrupt cancels it
+ * @timeout_ms: 0: none
+ * @job: set to what it is then
+ */
+struct job_waiting {
+	uint64_t id;
+	bool until_ready;
+	bool show;
+	bool cancel;
+	uint64_t timeout_ms;
+	struct dm_chain_job job;
+};
+
+/** job_signals() - from here on an interrupt only sets a flag; a second one is
+ * obeyed */
+void job_signals(void);
+/** job_interrupted() - it is set */
+bool job_interrupted(void);
+/** job_now_ms() - monotonic */
+uint64_t job_now_ms(void);
+/** job_wait() - until it has ended: 0, JOB_TIMED_OUT, or an exit code */
+int job_wait(int ctl, struct job_waiting *w);
+
+/* job-range.c */
+
+/**
+ * struct job_ask - what a job is asked to do
+ * @name: of the disk
+ * @op: DM_CHAIN_OP_STREAM or _COMMIT
+ * @top: LAYER that takes in, or top of the range; NULL: index 0
+ * @base: LAYER; NULL: by rule
+ * @record: go on with what this job left, wherever that is; or NULL
+ * @speed: bytes a second, 0: no limit
+ * @on_error: DM_CHAIN_ON_ERROR_*
+ * @force: children are lost, space may run out
+ * @background: don't wait
+ * @dry_run: only tell what there is to do
+ * @no_pivot: an active commit is left ready
+ * @cancel: end it at once: drops the record of a stream
+ */
+struct job_ask {
+	const char *name;
+	uint32_t op;
+	const char *top;
+	const char *base;
+	const struct chain_id *record;
+	uint64_t speed;
+	uint32_t on_error;
+	bool force;
+	bool background;
+	bool dry_run;
+	bool no_pivot;
+	bool cancel;
+};
+
+/**
+ * job_range() - which layers are meant
+ * @layers: of disk_layers()
+ * @top: set to an index
+ * @base: stream: @nr if nothing is kept
+ */
+int job_range(const struct job_ask *ask, const struct dm_chain_layer *layers,
+	      unsigned int nr, unsigned int *top, unsigned int *base);
+
+/* job-space.c */
+
+/**
+ * struct job_space - what a job needs
+ * @move: bytes of data to be copied
+ * @zero: bytes that become zeroes
+ * @fresh: bytes for which the layer that takes them in has no data yet
+ * @need: how large its device must be
+ * @has: how large it is
+ * @device: it is no file: what is free there is not known
+ * @free: bytes free where it lies
+ * @missing: of these
+ */
+struct job_space {
+	uint64_t move;
+	uint64_t zero;
+	uint64_t fresh;
+	uint64_t need;
+	uint64_t has;
+	bool device;
+	uint64_t free;
+	uint64_t missing;
+};
+
+/**
+ * job_space_look() - is there room for a job
+ * @est: answer to DM_CHAIN_JOB_ESTIMATE
+ * @into: layer that takes the data in
+ * @range: those that give space back meanwhile
+ * @nr: of these; 0: none does
+ */
+void job_space_look(struct job_space *s, const struct dm_chain_job_start *est,
+		    const struct dm_chain_layer *into,
+		    const struct dm_chain_layer *range, unsigned int nr);
+/** job_space_check() - refuse what can't fit; @force: but for a device that is
+ * too small */
+int job_space_check(const struct job_space *s, const char *name,
+		    const struct dm_chain_layer *into, bool force);
+void job_space_show(const struct job_space *s, const char *name);
+
+/* job-run.c */
+
+/**
+ * job_run() - start a job, and unless it is for the background, see it through
+ *
+ * Return: a negative exit code, or 0.
+ */
+int job_run(const struct job_ask *ask);
+
+/* job-end.c */
+
+/** job_finish() - a job of a disk has ended: let its devices go; waits for the
+ * disk's lock */
+int job_finish(const char *name);
+/** job_pivot() - 0: the disk has moved on, and all is let go; 1: not ready */
+int job_pivot(int ctl, const char *name);
+/** job_ended() - how it ended: 0, or its line and exit code */
+int job_ended(const struct dm_chain_job *job);
+/**
+ * job_follow() - wait for the end of a job, pivot if need be, clean up
+ * @no_pivot: leave an active commit ready
+ */
+int job_follow(int ctl, uint64_t id, bool no_pivot);
+
+#endif
