@@ -19,9 +19,11 @@
  *	C5 B's map says so: a round; raw: a flush
  *	C6 layer by layer, from the one above B up to T: a round that clears what
  *	   it holds of them. Lookups pass when that is durable
- *	C7 when reads that were under way have ended, give the space back; let the
- *	   guest go on. Not the other way round: what the base refuses is written
- *	   at the top, where space is just being given back
+ *	C7 let the guest go on
+ *
+ * When reads that were under way then have ended, the space is given back: that
+ * of blocks that the layer lacks, under the lock. What the base refuses is
+ * written at the top, so they may have come back.
  *
  * T's map first: a block that was written there for the first time is there as a
  * whole or not at all, while in B it is laid over what it hides.
@@ -779,21 +781,79 @@ static int clear_range(struct chain_job *job, sector_t start, sector_t end)
 
 /* --- C7: space --- */
 
-static void give_back(struct chain_job *job, sector_t start, sector_t end)
+/* What a layer lacks there: nobody will look for that at this layer again. */
+static void punch_layer(struct chain_att *att, sector_t start, sector_t end)
+{
+	const struct chain_layer *l = att->layer;
+	struct chain_clear c;
+	unsigned int state;
+	u64 block, n;
+
+	if (!blocks_in(l, start, end, &c))
+		return;
+	for (block = c.block; block < c.block + c.n; block += n) {
+		n = chain_statemap_run(&l->map, block, c.block + c.n - block,
+				       &state);
+		if (state == DM_CHAIN_ABSENT)
+			chain_give_back(att, block_to_sector(l, block),
+					block_to_sector(l, n));
+	}
+}
+
+/* Locked: else the top could be written there just now, if the base refuses. */
+static bool punch(struct chain_job *job, sector_t start, sector_t end)
 {
 	unsigned int i;
 
-	/* A read that found the range holding a block may be under way. */
-	synchronize_srcu_expedited(&job->disk->reads);
-	for (i = job->t; i < job->b; i++) {
-		const struct chain_layer *l = layer_at(job, i);
-		struct chain_clear c;
+	if (is_active(job) && !chain_job_lock(job, start, end))
+		return false;
+	for (i = job->t; i < job->b; i++)
+		punch_layer(chain_job_att(job, i), start, end);
+	unlock(job, start, end);
+	return true;
+}
 
-		if (blocks_in(l, start, end, &c))
-			chain_give_back(chain_job_att(job, i),
-					block_to_sector(l, c.block),
-					block_to_sector(l, c.n));
+/* As much as reads that are under way allow, or all of it. */
+static void punch_some(struct chain_job *job, bool all)
+{
+	struct chain_punch *p = job->punch;
+	unsigned int n = 0;
+
+	if (all && job->nr_punch)
+		synchronize_srcu_expedited(&job->disk->reads);
+	while (n < job->nr_punch &&
+	       (all || poll_state_synchronize_srcu(&job->disk->reads, p[n].cookie))) {
+		if (punch(job, p[n].start, p[n].end))
+			n++;
+		else if (all)
+			schedule_timeout_idle(1);
+		else
+			break;
 	}
+	job->nr_punch -= n;
+	memmove(p, p + n, job->nr_punch * sizeof(*p));
+}
+
+static bool can_punch(const struct chain_job *job)
+{
+	unsigned int i;
+
+	for (i = job->t; i < job->b; i++)
+		if (bdev_max_discard_sectors(chain_job_att(job, i)->bdev))
+			return true;
+	return false;
+}
+
+/* A read that found the range holding a block may be under way. */
+static void punch_later(struct chain_job *job, sector_t start, sector_t end)
+{
+	if (!can_punch(job))
+		return;
+	if (job->nr_punch == CHAIN_PUNCHES)
+		punch_some(job, true);
+	job->punch[job->nr_punch++] = (struct chain_punch){
+		start, end, start_poll_synchronize_srcu(&job->disk->reads),
+	};
 }
 
 /* --- A batch --- */
@@ -819,7 +879,10 @@ static int commit_step(struct chain_job *job)
 		WRITE_ONCE(job->disk->rescan, false);
 		job->cursor = 0;
 	}
+	punch_some(job, false);
 	job->cursor = next_held(job, job->cursor);
+	if (job->cursor >= job->top->size)
+		punch_some(job, true);
 	if (job->cursor >= job->top->size)
 		return is_active(job) && READ_ONCE(job->disk->rescan) ? 1 : 0;
 	start = round_down(job->cursor, grain);
@@ -829,11 +892,10 @@ static int commit_step(struct chain_job *job)
 	r = move_down(job, start, end);
 	if (!r)
 		r = clear_range(job, start, job->plan->end);
-	if (!r)
-		give_back(job, start, job->plan->end);
 	unlock(job, start, end);
 	if (r)
 		return r;
+	punch_later(job, start, job->plan->end);
 	job->cursor = job->plan->end;
 	done(job);
 	return 1;
@@ -1000,7 +1062,11 @@ static void commit_cancel(struct chain_job *job)
 {
 	bool active = is_active(job) && job->installed;
 
-	if (!job->installed || chain_job_claim_wait(job, false))
+	if (!job->installed || chain_job_enter(job))
+		return;
+	punch_some(job, true);
+	chain_job_leave(job);
+	if (chain_job_claim_wait(job, false))
 		return;
 	chain_change_lookup(job->ci, unpin, job);
 	chain_job_unclaim(job);

@@ -157,6 +157,20 @@ struct dm_kcopyd_client *chain_copy_create(void);
 
 /* --- Jobs --- */
 
+#define CHAIN_PUNCHES	16
+
+/**
+ * struct chain_punch - space of a part of the disk that can be given back
+ * @start: sectors
+ * @end: behind it
+ * @cookie: when this has passed, no read is under way that needs it
+ */
+struct chain_punch {
+	sector_t start;
+	sector_t end;
+	unsigned long cookie;
+};
+
 /**
  * struct chain_job - a stream or commit
  * @list: of all jobs; registry_mutex
@@ -208,6 +222,8 @@ struct dm_kcopyd_client *chain_copy_create(void);
  * @hdr: scratch
  * @which: CHAIN_PLAN_BLOCKS bits
  * @cursor: sector at which it goes on
+ * @punch: commit: what may not be given back yet, oldest first
+ * @nr_punch: entries of it
  * @skipped: something was ignored
  * @fatal: the last error can't be ignored or tried again
  * @synced: jiffies of the last time that all was durable
@@ -267,6 +283,8 @@ struct chain_job {
 	struct chain_header *hdr;
 	unsigned long *which;
 	sector_t cursor;
+	struct chain_punch punch[CHAIN_PUNCHES];
+	unsigned int nr_punch;
 	bool skipped;
 	bool fatal;
 	unsigned long synced;
