@@ -48,7 +48,7 @@
 #include "dm-chain-job.h"
 
 #define KEPT		64				/* jobs that have ended */
-#define BATCH		(16U << (20 - SECTOR_SHIFT))	/* sectors, guest idle */
+#define BATCH		(32U << (20 - SECTOR_SHIFT))	/* sectors, guest idle */
 #define SMALL_BATCH	(1U << (20 - SECTOR_SHIFT))	/* ... and not */
 #define SYNC_MSECS	1000
 #define NSEC		1000000000ULL
