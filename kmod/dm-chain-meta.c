@@ -392,12 +392,26 @@ static int alloc_batch(struct group_buf *b)
 	return b->page ? 0 : -ENOMEM;
 }
 
-/* Buffers for a batch: as many as there are, one at least (in reserve). */
+/* Dirty groups there are now, so far as a batch can take them. */
+static unsigned int count_dirty(const struct chain_groups *g)
+{
+	unsigned int n = 0;
+	u64 word;
+
+	for_each_set_bit(word, g->summary, BITS_TO_LONGS(g->nr)) {
+		n += hweight_long(READ_ONCE(g->dirty[word]));
+		if (n >= BATCH_GROUPS)
+			return BATCH_GROUPS;
+	}
+	return n;
+}
+
+/* Buffers for a batch: as many as it needs, one at least (in reserve). */
 static unsigned int batch_room(struct chain_meta *m)
 {
-	unsigned int n;
+	unsigned int n, need = max(count_dirty(&m->g), 1U);
 
-	for (n = 0; n < BATCH_GROUPS; n++)
+	for (n = 0; n < need; n++)
 		if (alloc_batch(&m->batch[n]))
 			break;
 	return n;
@@ -569,12 +583,12 @@ static int commit_batch(struct chain_meta *m, unsigned int n)
 
 static int commit_all(struct chain_meta *m)
 {
-	unsigned int room = batch_room(m), n;
+	unsigned int n;
 	bool any = false;
 	int r = 0;
 
 	while (!r) {
-		n = take_dirty(&m->g, m->batch, room);
+		n = take_dirty(&m->g, m->batch, batch_room(m));
 		if (!n)
 			break;
 		any = true;

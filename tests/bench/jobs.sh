@@ -147,6 +147,9 @@ chain_end()
 
 chain_jobs()
 {
+	# As the peers do, who leave the space where it was
+	discards=$(cat /sys/block/ram1/queue/discard_max_bytes)
+	echo 0 >/sys/block/ram1/queue/discard_max_bytes
 	chain_make chain
 	job copy:active-commit ready dmchain commit j
 	chain_end
@@ -157,6 +160,13 @@ chain_jobs()
 	dmchain snapshot j=/dev/ram2 >/dev/null
 	job copy:commit concluded dmchain commit j --top 1
 	chain_end
+	echo "$discards" >/sys/block/ram1/queue/discard_max_bytes
+	chain_make chain
+	dmchain snapshot j=/dev/ram2 >/dev/null
+	job copy:commit+discard concluded dmchain commit j --top 1
+	chain_end
+	# The RAM disk has given its pages back
+	fill /dev/ram1
 	chain_make chain
 	dmchain snapshot j=/dev/ram2 >/dev/null
 	job copy:stream concluded dmchain stream j
@@ -173,6 +183,7 @@ latency()	# latency IOS WHO
 		--direct=1 --ioengine=libaio --iodepth=1 --number_ios=$1 --norandommap \
 		--output-format=json --output=/tmp/fio.json
 	result "p50:$2" "$(jq '.jobs[0].read.clat_ns.percentile["50.000000"]' /tmp/fio.json)"
+	result "mean:$2" "$(jq '.jobs[0].read|(.runtime*1000000/.total_ios|floor)' /tmp/fio.json)"
 	result "p99:$2" "$(jq '.jobs[0].read.clat_ns.percentile["99.000000"]' /tmp/fio.json)"
 }
 
