@@ -180,11 +180,11 @@ chain_jobs()
 latency()	# latency IOS WHO
 {
 	fio --name=l --filename=/dev/mapper/j --rw=randread --bs=4k --size="${mib}M" \
-		--direct=1 --ioengine=libaio --iodepth=1 --number_ios=$1 --norandommap \
+		--direct=1 --ioengine=libaio --iodepth=1 --number_ios=$1 --norandommap --lat_percentiles=1 \
 		--output-format=json --output=/tmp/fio.json
-	result "p50:$2" "$(jq '.jobs[0].read.clat_ns.percentile["50.000000"]' /tmp/fio.json)"
+	result "p50:$2" "$(jq '.jobs[0].read.lat_ns.percentile["50.000000"]' /tmp/fio.json)"
 	result "mean:$2" "$(jq '.jobs[0].read|(.runtime*1000000/.total_ios|floor)' /tmp/fio.json)"
-	result "p99:$2" "$(jq '.jobs[0].read.clat_ns.percentile["99.000000"]' /tmp/fio.json)"
+	result "p99:$2" "$(jq '.jobs[0].read.lat_ns.percentile["99.000000"]' /tmp/fio.json)"
 }
 
 latencies()
