@@ -333,6 +333,17 @@ int image_check_marks(const struct image *img, enum marks_use use, bool force);
  */
 int image_check_in_use(const struct image *img, const char *what, bool force);
 
+/** image_has_commit() - the record of a commit that has not ended */
+bool image_has_commit(const struct image *img);
+/**
+ * image_check_job() - before a closed layer gets another header, or a child
+ * @what: is to be done with it: "resize"
+ *
+ * Refuses what a commit has spoiled, and the top of one that isn't finished:
+ * their headers are how the layers between are known.
+ */
+int image_check_job(const struct image *img, const char *what);
+
 /** image_clear_use() - drop the in-use mark; the header isn't written */
 void image_clear_use(struct image *img);
 /** image_clear_seal() - drop the seal (H3: that needs a new content id); the
