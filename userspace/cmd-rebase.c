@@ -298,26 +298,28 @@ static bool same_link(const struct chain_link *a, const struct chain_link *b)
  */
 static int seal_new(struct rebase *r)
 {
+	char *child = arg_path(r->path);
 	struct image parent;
 	struct chain_link now;
 	bool sealed = false;
 	int ret;
 
 	ret = parent_open(&parent, r->backing, r->format, r->path);
-	if (ret)
+	if (ret) {
+		free(child);
 		return ret;
+	}
 	ret = parent_check(&parent, "rebase", r->force);
 	if (!ret)
 		ret = parent_set_link(&parent, &now);
 	if (!ret && !same_link(&now, &r->link))
 		ret = changed(r);
 	if (!ret)
-		ret = parent_seal(&parent, &layer(r)->hdr.uuid,
-				  layer(r)->nameless ? NULL : layer(r)->path,
-				  &sealed);
+		ret = parent_seal(&parent, &layer(r)->hdr.uuid, child, &sealed);
 	if (!ret && parent.format == DM_CHAIN_FORMAT_CHAIN)
 		r->link.cid = parent.hdr.cid;
 	image_close(&parent);
+	free(child);
 	return ret;
 }
 
