@@ -144,6 +144,23 @@ static void add_range(struct check *c, const char *kind, enum fix fix,
 	c->run.end = (block + blocks) << shift;
 }
 
+static void check_job(struct check *c)
+{
+	const struct chain_header *h = &c->img->hdr;
+	char job[37];
+
+	if (h->marks & DM_CHAIN_MARK_SPOILED)
+		found(c, "spoiled", FIX_NOTE,
+		      "a commit has changed what it shows (job %s)",
+		      id_text(&h->job, job));
+	if (h->marks & DM_CHAIN_MARK_JOB &&
+	    !(h->record.flags & DM_CHAIN_RECORD_DONE))
+		found(c, "job", FIX_NOTE, "has an unfinished %s (job %s)",
+		      h->record.type == DM_CHAIN_RECORD_STREAM ? "stream" :
+								 "commit",
+		      id_text(&h->job, job));
+}
+
 static void check_slots(struct check *c)
 {
 	unsigned int i;
@@ -157,6 +174,7 @@ static void check_slots(struct check *c)
 	}
 	if (c->img->hdr.marks & DM_CHAIN_MARK_IN_USE)
 		found(c, "in-use", FIX_NOTE, "was not closed");
+	check_job(c);
 }
 
 static void check_end(struct check *c)
@@ -478,6 +496,31 @@ static int refuse_writer(const struct image *img)
 	return ret;
 }
 
+static int may_repair(const struct check *c, const struct image *img)
+{
+	int ret = image_check_job(img, "repair");
+
+	return ret ? ret : image_check_in_use(img, NULL, c->force);
+}
+
+static bool is_spoiled(const struct image *img)
+{
+	return img->format == DM_CHAIN_FORMAT_CHAIN &&
+	       img->hdr.marks & DM_CHAIN_MARK_SPOILED;
+}
+
+static int just_this(struct check *c, struct image *img)
+{
+	c->img = c->walk.images = malloc(sizeof(*img));
+	if (!c->img) {
+		image_close(img);
+		return msg_fail(EXIT_FAILED, "out of memory");
+	}
+	*c->img = *img;
+	c->walk.nr = 1;
+	return 0;
+}
+
 static int open_image(struct check *c, const char *path, uint32_t format)
 {
 	struct image img;
@@ -486,12 +529,14 @@ static int open_image(struct check *c, const char *path, uint32_t format)
 
 	if (ret)
 		return ret;
-	ret = c->repair ? image_check_in_use(&img, NULL, c->force) :
-			  refuse_writer(&img);
+	ret = c->repair ? may_repair(c, &img) : refuse_writer(&img);
 	if (ret) {
 		image_close(&img);
 		return ret;
 	}
+	/* How it is linked only the top of the commit knows. */
+	if (is_spoiled(&img))
+		return just_this(c, &img);
 	ret = walk_from(&c->walk, &img, WALK_READ_ONLY | WALK_LAX);
 	c->img = c->walk.images;
 	return ret;

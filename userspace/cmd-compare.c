@@ -14,45 +14,17 @@
 /**
  * struct side - one of the two disks
  * @arg: as the user named it
- * @walk: of a closed chain; of an open disk just its device, as a raw image
- * @open: it is an open disk
- * @size: bytes
- * @extents: what the map says
- * @nr: number of them
- * @room: allocated
- * @at: the extent that the last look was at
+ * @walk: see struct view
+ * @view: what it shows
  */
 struct side {
 	const char *arg;
 	struct walk walk;
-	bool open;
-	uint64_t size;
-	struct dm_chain_extent *extents;
-	size_t nr;
-	size_t room;
-	size_t at;
+	struct view view;
 };
-
-static int keep_extent(const struct dm_chain_extent *e, void *arg)
-{
-	struct side *s = arg;
-
-	if (s->nr == s->room) {
-		size_t room = s->room ? 2 * s->room : 64;
-		void *more = realloc(s->extents, room * sizeof(*s->extents));
-
-		if (!more)
-			return msg_fail(EXIT_FAILED, "%s: out of memory", s->arg);
-		s->extents = more;
-		s->room = room;
-	}
-	s->extents[s->nr++] = *e;
-	return 0;
-}
 
 static int open_closed(struct side *s, const char *format_given)
 {
-	const struct image *top;
 	uint32_t format;
 	int ret = args_format(format_given, &format);
 
@@ -60,14 +32,12 @@ static int open_closed(struct side *s, const char *format_given)
 		ret = walk_open(&s->walk, s->arg, format, WALK_READ_ONLY);
 	if (ret)
 		return ret;
-	top = &s->walk.images[0];
-	s->size = format == DM_CHAIN_FORMAT_RAW ? top->bytes : top->hdr.size;
-	return walk_map(&s->walk, keep_extent, s);
+	return view_of_walk(&s->view, s->arg, &s->walk);
 }
 
 static int open_disk_map(struct side *s, dev_t disk)
 {
-	struct extents x = { .cb = keep_extent, .arg = s };
+	struct extents x = { .cb = view_keep, .arg = &s->view };
 	int ctl = control_open();
 	int ret;
 
@@ -93,12 +63,14 @@ static int open_disk(struct side *s)
 				s->arg);
 	if (asprintf(&path, "/dev/mapper/%s", s->arg) < 0)
 		return msg_fail(EXIT_FAILED, "%s: out of memory", s->arg);
-	s->open = true;
 	ret = walk_open(&s->walk, path, DM_CHAIN_FORMAT_RAW, WALK_READ_ONLY);
 	free(path);
 	if (ret)
 		return ret;
-	s->size = s->walk.images[0].bytes;
+	s->view.label = s->arg;
+	s->view.walk = &s->walk;
+	s->view.open = true;
+	s->view.size = s->walk.images[0].bytes;
 	return open_disk_map(s, disk);
 }
 
@@ -110,48 +82,8 @@ static int open_side(struct side *s, const char *arg, const char *format)
 
 static void close_side(struct side *s)
 {
+	view_free(&s->view);
 	walk_close(&s->walk);
-	free(s->extents);
-}
-
-/* What is at @pos, and up to where; behind the end all is zeroes. */
-static void look(struct side *s, uint64_t pos, struct dm_chain_extent *e)
-{
-	while (s->at < s->nr &&
-	       s->extents[s->at].start + s->extents[s->at].length <= pos)
-		s->at++;
-	e->start = pos;
-	e->state = DM_CHAIN_ABSENT;
-	e->length = UINT64_MAX - pos;
-	if (s->at == s->nr)
-		return;
-	*e = s->extents[s->at];
-	e->length -= pos - e->start;
-	e->start = pos;
-}
-
-static bool is_zeroes(const struct dm_chain_extent *e)
-{
-	return e->state == DM_CHAIN_ABSENT || e->state == DM_CHAIN_ZERO;
-}
-
-static int read_side(struct side *s, const struct dm_chain_extent *e, void *buf,
-		     size_t len)
-{
-	struct image *img = &s->walk.images[s->open ? 0 : e->depth];
-	uint64_t offset = e->start;
-
-	if (is_zeroes(e)) {
-		memset(buf, 0, len);
-		return 0;
-	}
-	if (e->state == DM_CHAIN_DAMAGED)
-		return msg_fail(EXIT_IMAGE,
-				"%s: byte %llu can't be read, the map is damaged there; see dmchain check",
-				s->arg, (unsigned long long)e->start);
-	if (img->format == DM_CHAIN_FORMAT_CHAIN)
-		offset += img->hdr.data_offset;
-	return image_read(img, buf, len, offset);
 }
 
 static uint64_t lesser(uint64_t a, uint64_t b)
@@ -180,17 +112,17 @@ static int compare_step(struct side *a, struct side *b, uint64_t *pos,
 	size_t equal;
 	int ret;
 
-	look(a, *pos, &ea);
-	look(b, *pos, &eb);
+	view_look(&a->view, *pos, &ea);
+	view_look(&b->view, *pos, &eb);
 	len = lesser(end - *pos, lesser(ea.length, eb.length));
-	if (is_zeroes(&ea) && is_zeroes(&eb)) {
+	if (view_zeroes(&ea) && view_zeroes(&eb)) {
 		*pos += len;
 		return 0;
 	}
 	len = lesser(len, CHUNK);
-	ret = read_side(a, &ea, buf[0], len);
+	ret = view_read_extent(&a->view, &ea, buf[0], len);
 	if (!ret)
-		ret = read_side(b, &eb, buf[1], len);
+		ret = view_read_extent(&b->view, &eb, buf[1], len);
 	if (ret)
 		return ret;
 	equal = first_difference(buf[0], buf[1], len);
@@ -207,8 +139,8 @@ static void report_json(const struct side *a, const struct side *b, bool same,
 	json_object_object_add(o, "same", json_object_new_boolean(same));
 	json_object_object_add(o, "first-difference",
 			       same ? NULL : json_object_new_uint64(pos));
-	json_object_object_add(o, "size-a", json_object_new_uint64(a->size));
-	json_object_object_add(o, "size-b", json_object_new_uint64(b->size));
+	json_object_object_add(o, "size-a", json_object_new_uint64(a->view.size));
+	json_object_object_add(o, "size-b", json_object_new_uint64(b->view.size));
 	show_json(o);
 }
 
@@ -219,10 +151,10 @@ static void report(const struct side *a, const struct side *b, bool same,
 		report_json(a, b, same, pos);
 		return;
 	}
-	if (a->size != b->size)
+	if (a->view.size != b->view.size)
 		printf("%s has %llu bytes, %s has %llu; the longer one's end counts as equal to zeroes\n",
-		       a->arg, (unsigned long long)a->size, b->arg,
-		       (unsigned long long)b->size);
+		       a->arg, (unsigned long long)a->view.size, b->arg,
+		       (unsigned long long)b->view.size);
 	if (same)
 		printf("%s and %s show the same\n", a->arg, b->arg);
 	else
@@ -232,7 +164,7 @@ static void report(const struct side *a, const struct side *b, bool same,
 
 static int compare(struct side *a, struct side *b)
 {
-	uint64_t pos = 0, end = a->size > b->size ? a->size : b->size;
+	uint64_t pos = 0, end = a->view.size > b->view.size ? a->view.size : b->view.size;
 	bool same = true;
 	int ret = 0;
 

@@ -99,47 +99,6 @@ static int parse(struct create *c, int argc, char **argv)
 	return 0;
 }
 
-/* A disk writes the parent: only a snapshot can freeze it. */
-static int refuse_open_parent(const struct create *c, const char *disk)
-{
-	return msg_fail(EXIT_REFUSED,
-			"%s: open read-write as part of disk %s; take a snapshot instead (dmchain snapshot %s=%s)",
-			c->backing, disk, disk, c->path);
-}
-
-/*
- * How to open the parent: for writing, to seal it, unless somebody reads it or
- * it has no marks. Whoever writes it already refuses.
- */
-static int parent_mode(const struct create *c, int *flags)
-{
-	struct image probe;
-	char *disk = NULL;
-	int ret = image_init(&probe, c->backing, c->format, NULL);
-
-	*flags = IMAGE_ANY_MARK;
-	if (!ret)
-		ret = image_identify(&probe);
-	if (!ret)
-		ret = disk_holding(&probe, true, &disk);
-	if (!ret && disk)
-		ret = refuse_open_parent(c, disk);
-	else if (!ret && c->format == DM_CHAIN_FORMAT_CHAIN)
-		ret = disk_holding(&probe, false, &disk);
-	if (!ret && c->format == DM_CHAIN_FORMAT_CHAIN && !disk)
-		*flags |= IMAGE_TRY_WRITE;
-	free(disk);
-	image_close(&probe);
-	return ret;
-}
-
-static int check_parent_marks(const struct create *c)
-{
-	int ret = image_check_marks(&c->parent, MARKS_NEW_PARENT, false);
-
-	return ret ? ret : image_check_in_use(&c->parent, "create", c->force);
-}
-
 /* A device that is part of the parent's chain can't be the new layer. */
 static int check_chain(struct create *c, struct walk *w)
 {
@@ -168,10 +127,8 @@ static int check_chain(struct create *c, struct walk *w)
 static int open_parent(struct create *c)
 {
 	struct walk w;
-	int flags, ret = parent_mode(c, &flags);
+	int ret = parent_open(&c->parent, c->backing, c->format, c->path);
 
-	if (!ret)
-		ret = image_open(&c->parent, c->backing, c->format, flags);
 	if (ret)
 		return ret;
 	/* The parent lives on when the walk is over, so that its lock holds. */
@@ -183,7 +140,7 @@ static int open_parent(struct create *c)
 	c->parent = w.images[0];
 	memset(&w.images[0], 0, sizeof(w.images[0]));
 	walk_close(&w);
-	return ret ? ret : check_parent_marks(c);
+	return ret ? ret : parent_check(&c->parent, "create", c->force);
 }
 
 static uint64_t parent_size(const struct create *c)
@@ -239,33 +196,15 @@ static int make_parent_hint(struct create *c)
 	return ret;
 }
 
-/* Just for messages: a child without a path leaves none. */
-static int make_child_hint(struct create *c)
-{
-	char *child = arg_path(c->path);
-	int ret = child ? hint_make(c->parent.hdr.child_path, c->parent.path,
-				    child) : 0;
-
-	free(child);
-	return ret;
-}
-
 static int set_link(struct create *c)
 {
 	struct chain_header *h = &c->hdr;
-	struct chain_link *link = &h->parent;
 	int ret = make_parent_hint(c);
 
-	if (ret)
-		return ret;
-	link->format = c->format;
-	link->size = parent_size(c);
-	h->limit = h->size < link->size ? h->size : link->size;
-	if (c->format == DM_CHAIN_FORMAT_RAW)
-		return raw_fingerprint(&c->parent, &link->cid);
-	link->uuid = c->parent.hdr.uuid;
-	link->cid = c->parent.hdr.cid;
-	return 0;
+	if (!ret)
+		ret = parent_set_link(&c->parent, &h->parent);
+	h->limit = h->size < h->parent.size ? h->size : h->parent.size;
+	return ret;
 }
 
 static int set_header(struct create *c)
@@ -284,67 +223,20 @@ static int set_header(struct create *c)
 	return c->backing ? set_link(c) : 0;
 }
 
-/* What was forced may have been written since its children were made. */
-static void drop_stale_use(struct create *c)
-{
-	struct chain_header *p = &c->parent.hdr;
-
-	if (!(p->marks & DM_CHAIN_MARK_IN_USE))
-		return;
-	image_clear_use(&c->parent);
-	id_random(&p->cid);
-	c->hdr.parent.cid = p->cid;
-}
-
-/*
- * The parent says who stands on it before the child exists: a cut between
- * leaves a seal too many, not a child whose parent may be written.
- */
-static int seal_parent(struct create *c)
-{
-	struct chain_header *p = &c->parent.hdr;
-	int ret;
-
-	if (p->marks & DM_CHAIN_MARK_SEALED) {
-		if (p->marks & DM_CHAIN_MARK_MANY_CHILDREN)
-			return 0;
-		p->marks |= DM_CHAIN_MARK_MANY_CHILDREN;
-		return image_write_header(&c->parent);
-	}
-	ret = make_child_hint(c);
-	if (ret)
-		return ret;
-	drop_stale_use(c);
-	p->marks |= DM_CHAIN_MARK_SEALED;
-	p->sealed_by = c->hdr.uuid;
-	c->sealed_now = true;
-	return image_write_header(&c->parent);
-}
-
 static int mark_parent(struct create *c)
 {
-	const struct image *p = &c->parent;
+	char *child;
+	int ret;
 
-	if (!c->backing || p->format == DM_CHAIN_FORMAT_RAW)
+	if (!c->backing)
 		return 0;
-	if (p->writable)
-		return seal_parent(c);
-	if (!(p->hdr.marks & DM_CHAIN_MARK_MANY_CHILDREN))
-		msg_warn("%s: in use or read-only, so it can't note that it has another child; don't commit into it while that one is needed",
-			 p->label);
-	return 0;
-}
-
-/* By rule H3 a seal never comes off without a new content id. */
-static void unseal_parent(struct create *c)
-{
-	struct chain_header *p = &c->parent.hdr;
-
-	if (!c->sealed_now)
-		return;
-	image_clear_seal(&c->parent);
-	id_random(&p->cid);
-	(void)image_write_header(&c->parent);
+	child = arg_path(c->path);
+	ret = parent_seal(&c->parent, &c->hdr.uuid, child, &c->sealed_now);
+	free(child);
+	/* Sealing a forced parent gave it a new id. */
+	if (c->format == DM_CHAIN_FORMAT_CHAIN)
+		c->child.hdr.parent.cid = c->parent.hdr.cid;
+	return ret;
 }
 
 static int make(struct create *c)
@@ -354,13 +246,12 @@ static int make(struct create *c)
 	if (ret)
 		return ret;
 	ret = mark_parent(c);
-	/* Sealing a forced parent gave it a new id. */
-	c->child.hdr.parent.cid = c->hdr.parent.cid;
 	if (!ret)
 		ret = image_make_commit(&c->child);
 	if (ret) {
 		image_make_undo(&c->child);
-		unseal_parent(c);
+		if (c->sealed_now)
+			parent_unseal(&c->parent);
 	}
 	return ret;
 }

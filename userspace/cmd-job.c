@@ -151,7 +151,8 @@ static int still(const struct dm_chain_job *job, const char *timeout)
 static int wait_job(struct order *o)
 {
 	struct job_waiting w = {
-		.id = o->e->job.id, .until_ready = true, .show = true,
+		.id = o->e->job.id, .until_ready = true,
+		.show = isatty(STDERR_FILENO),
 	};
 	int end = 0, ret;
 

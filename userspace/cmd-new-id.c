@@ -51,7 +51,9 @@ int cmd_new_id(int argc, char **argv)
 				 IMAGE_WRITE | IMAGE_ANY_MARK);
 	if (ret)
 		return ret;
-	ret = image_check_in_use(&img, "new-id", force);
+	ret = image_check_job(&img, "rename");
+	if (!ret)
+		ret = image_check_in_use(&img, "new-id", force);
 	if (!ret)
 		ret = renew(&img);
 	if (!ret)

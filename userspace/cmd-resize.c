@@ -27,8 +27,10 @@ static int too_large(const struct resize *r)
 static int check(const struct resize *r)
 {
 	const struct image *img = &r->img;
-	int ret = image_check_marks(img, MARKS_TOP_RW, r->force);
+	int ret = image_check_job(img, "resize");
 
+	if (!ret)
+		ret = image_check_marks(img, MARKS_TOP_RW, r->force);
 	if (!ret)
 		ret = image_check_in_use(img, "resize", r->force);
 	if (ret)

@@ -68,7 +68,9 @@ int cmd_unseal(int argc, char **argv)
 				 IMAGE_WRITE | IMAGE_ANY_MARK);
 	if (ret)
 		return ret;
-	ret = image_check_in_use(&img, "unseal", force);
+	ret = image_check_job(&img, "unseal");
+	if (!ret)
+		ret = image_check_in_use(&img, "unseal", force);
 	if (!ret)
 		ret = unseal(&img);
 	image_close(&img);

@@ -18,6 +18,9 @@
  *	raw.c		fingerprint of raw layers
  *	imgmap.c	state maps of closed layers
  *	walkmap.c	what a reader of a walked chain sees
+ *	view.c		what a disk shows: extents and bytes
+ *	seal.c		a layer gets a child
+ *	rebase-copy.c	what a layer needs of its old parent
  *	show.c		layers and maps, as text and as JSON, of open and closed disks
  *	lib-crc.c	crc32c for the codec
  *	loop.c		image files on loop devices
@@ -333,6 +336,17 @@ int image_check_marks(const struct image *img, enum marks_use use, bool force);
  */
 int image_check_in_use(const struct image *img, const char *what, bool force);
 
+/** image_has_commit() - the record of a commit that has not ended */
+bool image_has_commit(const struct image *img);
+/**
+ * image_check_job() - before a closed layer gets another header, or a child
+ * @what: is to be done with it: "resize"
+ *
+ * Refuses what a commit has spoiled, and the top of one that isn't finished:
+ * their headers are how the layers between are known.
+ */
+int image_check_job(const struct image *img, const char *what);
+
 /** image_clear_use() - drop the in-use mark; the header isn't written */
 void image_clear_use(struct image *img);
 /** image_clear_seal() - drop the seal (H3: that needs a new content id); the
@@ -461,6 +475,47 @@ struct extents {
 int extents_add(const struct dm_chain_extent *e, void *arg);
 /** extents_end() - hand on what is still kept */
 int extents_end(struct extents *x);
+
+/* view.c */
+
+/**
+ * struct view - what a disk shows, read from its start on
+ * @label: what error lines call it
+ * @walk: of a closed chain; of an open disk just its device, as a raw image
+ * @open: it is an open disk
+ * @size: bytes
+ * @extents: what the map says
+ * @nr: number of them
+ * @room: allocated
+ * @at: the extent that the last look was at
+ */
+struct view {
+	const char *label;
+	struct walk *walk;
+	bool open;
+	uint64_t size;
+	struct dm_chain_extent *extents;
+	size_t nr;
+	size_t room;
+	size_t at;
+};
+
+/** view_of_walk() - of a closed chain; @w is to live as long */
+int view_of_walk(struct view *v, const char *label, struct walk *w);
+/** view_keep() - add an extent; callback, @arg is the view */
+int view_keep(const struct dm_chain_extent *e, void *arg);
+void view_free(struct view *v);
+/** view_look() - what is at @pos, which never goes back, and up to where; behind
+ * the end all is zeroes */
+void view_look(struct view *v, uint64_t pos, struct dm_chain_extent *e);
+bool view_zeroes(const struct dm_chain_extent *e);
+/** view_owner() - the image that has the data of an extent */
+struct image *view_owner(const struct view *v, const struct dm_chain_extent *e);
+/** view_read_extent() - bytes from the start of an extent on */
+int view_read_extent(struct view *v, const struct dm_chain_extent *e, void *buf,
+		     size_t len);
+/** view_read() - any bytes, from @pos on, which never goes back */
+int view_read(struct view *v, uint64_t pos, void *buf, size_t len);
 
 /* label.c: the rest is in label.h */
 
@@ -710,6 +765,7 @@ int cmd_commit(int argc, char **argv);
 int cmd_pivot(int argc, char **argv);
 int cmd_job(int argc, char **argv);
 int cmd_monitor(int argc, char **argv);
+int cmd_rebase(int argc, char **argv);
 
 int disk_resize(const char *name, const char *size);
 

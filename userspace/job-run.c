@@ -154,8 +154,8 @@ static int start_failed(const struct run *r, int err)
 				name, what);
 	case ERANGE:
 		return msg_fail(EXIT_FAILED,
-				"%s: %s refused: the base is raw and larger than the top of the range; resize that first",
-				name, what);
+				"%s: %s refused: the base is larger than layer %u, the top of the range; resize that first",
+				name, what, r->top);
 	case EIO:
 		return msg_fail(EXIT_FAILED,
 				"%s: %s refused: a layer has failed, or its map is damaged; close the disk and dmchain check its layers",

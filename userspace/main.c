@@ -120,6 +120,16 @@ static const struct command commands[] = {
 	  "change the virtual size; +SIZE: by that much",
 	  "  --shrink       SIZE is smaller; what is beyond is lost (closed images only)\n"
 	  "  --force        an in-use mark is known to be stale\n" },
+	{ "rebase", cmd_rebase,
+	  "PATH --backing PATH --backing-format raw|chain [--unsafe] [--force]",
+	  "let a closed layer stand on another parent",
+	  "  --backing PATH         the new parent, which is sealed by this\n"
+	  "  --backing-format F     its format, never guessed\n"
+	  "  --unsafe               only change the link: what is seen is what the new parent\n"
+	  "                         shows; children are refused from then on\n"
+	  "  --force                an in-use mark is known to be stale\n"
+	  "Without --unsafe it shows what it did: it first gets what would differ. Cut off, it\n"
+	  "is just run again.\n" },
 	{ "new-id", cmd_new_id, "PATH [--force]",
 	  "give a copied layer a UUID of its own",
 	  "  --force        an in-use mark is known to be stale\n" },

@@ -48,12 +48,14 @@ struct mark_rule {
 #define LOWER	(1U << MARKS_LOWER)
 #define NEW	(1U << MARKS_NEW_PARENT)
 
+#define SPOILED_TEXT "spoiled by a commit, so it is no disk by itself; open the disk that was committed, dmchain job resume finishes what was cut off"
+
 static const struct mark_rule rules[] = {
 	{ DM_CHAIN_MARK_INCOMPLETE, RW | RO | LOWER | NEW,
 	  "the copy into it was never completed; let its mirror run to the end, or make it anew" },
 	/* A parent: chain_link_check() knows by way of which commit it is read. */
 	{ DM_CHAIN_MARK_SPOILED, RW | RO | NEW,
-	  "a commit has changed what it shows, so it is no disk by itself; open the layer above that commit" },
+	  SPOILED_TEXT },
 	{ DM_CHAIN_MARK_PREPARED, RW | NEW,
 	  "prepared for a pivot that was not decided; open the disk it was copied from" },
 	{ DM_CHAIN_MARK_RETIRED, RW | NEW,
@@ -89,6 +91,29 @@ static int refuse_other_host(const struct image *img)
 			img->label, id_text(&img->hdr.use_host, id));
 }
 
+bool image_has_commit(const struct image *img)
+{
+	return img->format == DM_CHAIN_FORMAT_CHAIN &&
+	       chain_has_record(&img->hdr) &&
+	       !(img->hdr.record.flags & DM_CHAIN_RECORD_DONE);
+}
+
+int image_check_job(const struct image *img, const char *what)
+{
+	static const struct mark_rule rule = { .text = SPOILED_TEXT };
+	char job[37];
+
+	if (img->format != DM_CHAIN_FORMAT_CHAIN)
+		return 0;
+	if (img->hdr.marks & DM_CHAIN_MARK_SPOILED)
+		return refuse_by_rule(img, &rule);
+	if (!image_has_commit(img))
+		return 0;
+	return msg_fail(EXIT_REFUSED,
+			"%s: can't %s it, a commit from it downwards is not finished (job %s); open its disk and finish that: dmchain job resume",
+			img->label, what, id_text(&img->hdr.job, job));
+}
+
 int image_check_marks(const struct image *img, enum marks_use use, bool force)
 {
 	size_t i;
@@ -99,6 +124,8 @@ int image_check_marks(const struct image *img, enum marks_use use, bool force)
 		if ((img->hdr.marks & rules[i].mark) &&
 		    (rules[i].uses & 1U << use))
 			return refuse_by_rule(img, &rules[i]);
+	if (use == MARKS_NEW_PARENT)
+		return image_check_job(img, "make a layer on");
 	if (use != MARKS_TOP_RW)
 		return 0;
 	if (img->hdr.marks & DM_CHAIN_MARK_SEALED)

@@ -22,6 +22,61 @@ int image_write_slots(struct image *img);
 /** image_trailer_valid() - a header of this layer's life is at its end */
 bool image_trailer_valid(struct image *img);
 
+/* seal.c: a layer that is to have a child */
+
+/**
+ * parent_open() - for writing, to seal it, if that can be
+ * @child: path of the child, for messages
+ *
+ * Refuses what a disk writes.
+ */
+int parent_open(struct image *parent, const char *path, uint32_t format,
+		const char *child);
+/** parent_check() - may it have another child? @what: command, for the line */
+int parent_check(const struct image *parent, const char *what, bool force);
+/** parent_set_link() - what the child's header says of it */
+int parent_set_link(struct image *parent, struct chain_link *link);
+/**
+ * parent_seal() - it says who stands on it, durably
+ * @child: UUID
+ * @child_path: or NULL: it has none
+ * @now: set if it was not sealed before
+ *
+ * Before the child says so: a cut between leaves a seal too many, not a child
+ * whose parent may be written. It may get another content id by that.
+ */
+int parent_seal(struct image *parent, const struct chain_id *child,
+		const char *child_path, bool *now);
+/** parent_unseal() - undo it */
+void parent_unseal(struct image *parent);
+
+/* rebase-copy.c */
+
+/**
+ * struct rebase_copy - what of a layer's old view is not in its new one
+ * @img: the layer, writable
+ * @old: its view, by way of the old parent
+ * @new: view of the new parent
+ * @limit: up to which that will show
+ * @data_bytes: set to what was copied
+ * @zero_bytes: set to what was made zero
+ */
+struct rebase_copy {
+	struct image *img;
+	struct view *old;
+	struct view *new;
+	uint64_t limit;
+	uint64_t data_bytes;
+	uint64_t zero_bytes;
+};
+
+/**
+ * rebase_copy() - put that into the layer
+ *
+ * Durable when it returns; if it is cut off, what is done needn't be done again.
+ */
+int rebase_copy(struct rebase_copy *r);
+
 /* image-io.c */
 
 /** image_try_read() - image_read() that says nothing; -errno, -ENODATA: the

@@ -115,9 +115,9 @@ int control_acquire(int ctl, dev_t disk, uint32_t op, uint32_t top,
 int perm_ask(int ctl, dev_t disk, const char *name, uint32_t op);
 
 /**
- * perm_ask_images() - would all layers of a closed chain be granted to a disk
- * @name: that it is to have
- * @op: DM_CHAIN_OP_GUEST or _EXPORT
+ * perm_ask_images() - would layers of a closed chain be granted
+ * @name: of the disk to be, or of the image that it is about
+ * @op: DM_CHAIN_OP_GUEST, _EXPORT, _CREATE or _REBASE
  * @w: the chain
  */
 int perm_ask_images(int ctl, const char *name, uint32_t op,

@@ -406,7 +406,9 @@ int perm_ask_images(int ctl, const char *name, uint32_t op,
 	if (!ret)
 		ret = ask_holders(&a, w, ctl, &c);
 	if (ret > 0)
-		ret = refused_text(name, "open", false, &c);
+		ret = refused_text(name, op == DM_CHAIN_OP_GUEST ||
+				   op == DM_CHAIN_OP_EXPORT ? "open" :
+				   chain_perm_op_name(op), false, &c);
 	free(a.rows);
 	return ret;
 }

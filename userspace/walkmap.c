@@ -10,12 +10,15 @@
 /**
  * struct cursor - a layer on the way through the disk
  * @map: of a chain layer
+ * @lifted: in the range of a commit that isn't finished: where it ends means
+ *	nothing, what reads zeroes for that is in the map of the range's top
  * @end: where the run ends that was looked up last, bytes
  * @state: of that run
  */
 struct cursor {
 	struct image *img;
 	struct imgmap map;
+	bool lifted;
 	uint64_t end;
 	unsigned int state;
 };
@@ -48,6 +51,17 @@ static uint64_t lesser(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+/* As the kernel does it when it opens the chain. */
+static bool is_lifted(const struct walk *w, unsigned int i)
+{
+	const struct chain_header *through = i ? walk_through(w, i - 1) : NULL;
+	const struct image *img = &w->images[i];
+
+	return through && img->format == DM_CHAIN_FORMAT_CHAIN &&
+	       !chain_is_base(through, &img->hdr) &&
+	       img->hdr.marks & DM_CHAIN_MARK_SPOILED;
+}
+
 /*
  * The extent at @pos. A layer that is absent there shows the next one up to
  * its see-through limit; above that, and behind the end of the next one, all
@@ -64,12 +78,16 @@ static void find_extent(struct cursor *c, unsigned int nr, uint64_t pos,
 	for (i = 0; i < nr; i++) {
 		uint64_t size = layer_size(c[i].img);
 
+		if (pos >= size && c[i].lifted)
+			continue;
 		if (pos >= size)
 			break;
 		end = lesser(end, size);
 		look_up(&c[i], pos);
 		end = lesser(end, c[i].end);
 		e->state = c[i].state;
+		if (e->state == DM_CHAIN_ABSENT && c[i].lifted)
+			continue;
 		if (e->state != DM_CHAIN_ABSENT || pos >= c[i].img->hdr.limit)
 			break;
 		end = lesser(end, c[i].img->hdr.limit);
@@ -99,6 +117,7 @@ static int load_maps(struct walk *w, struct cursor *c)
 
 	for (i = 0; i < w->nr && !ret; i++) {
 		c[i].img = &w->images[i];
+		c[i].lifted = is_lifted(w, i);
 		if (c[i].img->format == DM_CHAIN_FORMAT_CHAIN)
 			ret = imgmap_load(&c[i].map, c[i].img);
 	}

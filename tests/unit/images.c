@@ -54,7 +54,7 @@ static const struct {
 	{ "create", cmd_create }, { "info", cmd_info }, { "map", cmd_map },
 	{ "check", cmd_check }, { "compare", cmd_compare },
 	{ "new-id", cmd_new_id }, { "unseal", cmd_unseal },
-	{ "resize", cmd_resize },
+	{ "resize", cmd_resize }, { "rebase", cmd_rebase },
 };
 
 /* Output of what follows goes to a file, until finish_capture(). */

@@ -1,0 +1,228 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# vm: kernels=6.1,6.12,debug mem=1024 smp=2 timeout=300 group=main
+#
+# stream, commit, pivot, job, monitor: what the commands do with a disk, say of
+# it, and leave behind.
+
+. "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/chain.sh"
+
+cd "$TMP" || exit 1
+
+# fill DISK BYTE FIRST COUNT: that many MiB
+fill()
+{
+	head -c $(($4 << 20)) /dev/zero | tr '\0' "$2" |
+		dd of=/dev/mapper/"$1" bs=1M seek="$3" oflag=direct,nonblock \
+			iflag=fullblock conv=notrunc,fsync status=none
+}
+
+# stack DISK BASE-FORMAT: base and four layers, each with data of its own
+stack()
+{
+	local i
+	rm -f "$1"*.img
+	if [ "$2" = raw ]; then
+		head -c 32M /dev/zero | tr '\0' b >"$1"0.img
+	else
+		dmchain create "$1"0.img --size 32M >/dev/null
+	fi
+	dmchain create "$1"1.img --backing "$1"0.img --backing-format "$2" >/dev/null
+	dmchain open "$1" "$1"1.img
+	for i in 1 2 3 4; do
+		fill "$1" $i $((4 * i)) 6
+		[ $i = 4 ] || dmchain snapshot "$1=$1$((i + 1)).img" >/dev/null
+	done
+	sha256sum </dev/mapper/"$1" >"$1".sum
+}
+
+same()
+{
+	echo 3 >/proc/sys/vm/drop_caches
+	is "$(sha256sum </dev/mapper/"$1")" "$(cat "$1".sum)" "$2"
+}
+
+paths()
+{
+	json '[.layers[].path | sub(".*/"; "") | sub(".img"; "")] | join(" ")' dmchain info "$1"
+}
+
+# Layers that it has open for writing; what only dm still has so recover tells
+writable()
+{
+	dmchain recover "$1"
+	dmsetup table "$1" | grep -oE '[0-9]+:[0-9]+ (chain|raw) rw' | wc -l
+}
+
+# --- stream
+
+stack a chain
+is "$(paths a)" "a4 a3 a2 a1 a0" "five layers"
+run_ok "stream --dry-run" dmchain stream a --base 4 --dry-run --json
+is "$(output | jq -c 'keys')" \
+	'["free-bytes","missing-bytes","move-bytes","name","need-bytes","new-bytes","zero-bytes"]' "its keys"
+is "$(output | jq '."move-bytes"')" $((12 << 20)) "what there is to move"
+is "$(output | jq '."missing-bytes"')" 0 "nothing is missing"
+is "$(paths a)" "a4 a3 a2 a1 a0" "nothing was done"
+run_ok "stream into a lower layer" dmchain stream a --into 1 --base 3
+is "$(paths a)" "a4 a3 a1 a0" "one is gone"
+is "$(writable a)" 1 "only the top is open for writing"
+same a "the disk is what it was"
+refused 1 "nothing to stream" "stream of nothing" dmchain stream a --into 1 --base 2
+run_ok "stream all" dmchain stream a
+is "$(paths a)" "a4" "one layer is left"
+is "$(losetup -n -O BACK-FILE | grep -c "/a[0-9].img")" 1 "one file is in use"
+same a "the disk is what it was"
+run_ok "close" dmchain close a
+run_ok "check" dmchain check a4.img
+dmchain open a a4.img
+same a "reopened, too"
+dmchain close a
+
+# --- commit of lower layers
+
+stack b chain
+run_ok "commit of lower layers" dmchain commit b --top 1 --base 3 --json
+is "$(output | jq -c '[.type, .status, .error, .chain]')" '["commit","concluded",null,"b"]' "says how it ended"
+is "$(paths b)" "b4 b1 b0" "two are gone"
+is "$(writable b)" 1 "only the top is open for writing"
+same b "the disk is what it was"
+run_ok "commit of one" dmchain commit b --top 1
+is "$(paths b)" "b4 b0" "they are one"
+refused 1 "no layer below" "a commit of the base" dmchain commit b --top 1
+
+# --- commit of the active layer
+
+run_ok "commit of the active layer, not pivoted" dmchain commit b --no-pivot
+is "$(json '.[-1] | [.type, .active, .status] | join(" ")' dmchain job list b)" "commit true ready" "it is ready"
+is "$(json '.jobs | length' dmchain info b)" 1 "info shows it"
+fill b x 1 2
+sha256sum </dev/mapper/b >b.sum
+run_ok "pivot" dmchain pivot b
+is "$(paths b)" "b0" "the base is the disk"
+is "$(writable b)" 1 "and open for writing"
+same b "the disk is what it was"
+refused 1 "ended already" "pivot once more" dmchain pivot b
+dmchain close b
+dmchain open b b0.img
+same b "reopened, too"
+dmchain close b
+refused 4 "modified" "the old top is refused" dmchain open b b4.img
+
+stack c raw
+run_ok "commit of all into raw" dmchain commit c --base 4
+is "$(paths c)" "c0" "the raw base is the disk"
+same c "it is what it was"
+is "$(sha256sum <c0.img)" "$(cat c.sum)" "the image, too"
+run_ok "close" dmchain close c
+
+# --- bases that grow
+
+for format in raw chain; do
+	stack d $format
+	dmchain resize d 48M >/dev/null
+	fill d y 40 4
+	sha256sum </dev/mapper/d >d.sum
+	run_ok "commit into a smaller $format base" dmchain commit d --base 4
+	is "$(paths d)" "d0" "it is the disk"
+	same d "which is what it was"
+	dmchain close d
+	run_ok "opens again" dmchain open d d0.img --format $format
+	same d "and is what it was"
+	dmchain close d
+done
+
+# --- jobs in the background, and verbs
+
+stack e chain
+dmchain monitor --json >monitor.out &
+monitor=$!
+sleep 0.5
+run_ok "in the background" dmchain stream e --background --json --speed 1M
+is "$(output | jq -c 'keys')" '["chain","id","type","uuid"]' "its keys"
+id=$(output | jq -r .id)
+uuid=$(output | jq -r .uuid)
+run_ok "job show, by its number" dmchain job show "$id"
+run_ok "... by its uuid" dmchain job show "${uuid:0:6}"
+run_ok "... by its disk" dmchain job show e
+is "$(json '[.id, .status, .speed] | join(" ")' dmchain job show e)" "$id running $((1 << 20))" "it runs"
+run_ok "pause" dmchain job pause e
+sleep 0.5
+is "$(json .status dmchain job show e)" paused "it is paused"
+refused 1 "still paused after 1 sec" "wait with a timeout" dmchain job wait e --timeout 1
+run_ok "speed" dmchain job speed e 2M
+is "$(json .speed dmchain job show e)" $((2 << 20)) "is taken"
+run_ok "resume" dmchain job resume e
+refused 3 "held by e .stream, source" "a second one on its layers" dmchain commit e --top 2
+run_ok "cancel" dmchain job cancel e
+is "$(json '[.status, .error] | join(" ")' dmchain job show "$id")" "concluded cancelled" "it is cancelled"
+is "$(paths e)" "e4 e3 e2 e1 e0" "no layer is gone"
+same e "the disk is what it was"
+refused 1 "has ended already" "cancel once more" dmchain job cancel "$id"
+run_ok "again" dmchain stream e --background
+run_ok "wait" dmchain job wait e
+is "$(paths e)" "e4" "one layer is left"
+same e "the disk is what it was"
+kill -INT $monitor
+wait $monitor
+is $? 0 "monitor ends well"
+is "$(jq -rs 'map(.job.status) | unique | join(" ")' monitor.out)" "concluded paused pending running" "and told of all states"
+dmchain close e
+
+# --- interrupted
+
+stack f chain
+dmchain commit f --base 4 --speed 2M >f.out 2>f.err &
+job=$!
+sleep 2.5
+kill -INT $job
+wait $job
+is $? 1 "an interrupt cancels"
+like "$(tail -n 1 f.err)" "f: commit cancelled .*dmchain job resume f goes on" "it says so"
+like "$(cat f.out)" "^f: commit [0-9]+ %, .* of 18 MiB, .*/s" "and had told of its progress"
+is "$(json '.[] | select(.error == "interrupted") | [.type, .status] | join(" ")' dmchain job list f)" "commit paused" \
+	"its record is a job that is paused"
+is "$(json '.layers[0].marks | join(" ")' dmchain info f)" "in-use job" "marked"
+same f "the disk is what it was"
+refused 1 "can't be undone" "which can't be cancelled" dmchain job cancel f
+refused 3 "another base" "another base" dmchain commit f --base 2
+run_ok "close" dmchain close f
+refused 4 "spoiled by a commit" "its base is no disk" dmchain open f f0.img
+run_ok "open" dmchain open f f4.img
+like "$(output)" "warning: f: has an unfinished commit .*dmchain job resume f goes on" "says that there is a job"
+same f "it is what it was"
+run_ok "resume" dmchain job resume f --wait
+is "$(paths f)" "f0" "the base is the disk"
+same f "which is what it was"
+dmchain close f
+
+stack g chain
+dmchain stream g --background --speed 1M >/dev/null
+sleep 1
+run_ok "close with a job" dmchain close g
+like "$(output)" "warning: g: its stream .* stopped where it was; dmchain job resume g" "says what became of it"
+dmchain open g g4.img 2>/dev/null
+run_ok "its record can be cancelled" dmchain job cancel g
+is "$(json 'map(select(.status != "concluded")) | length' dmchain job list g)" 0 "and is gone"
+same g "the disk is what it was"
+
+# --- killed
+
+for what in "stream g --base 4" "commit g --base 1"; do
+	# shellcheck disable=SC2086 # words
+	dmchain $what --speed 8M >/dev/null 2>&1 &
+	sleep 0.7
+	kill -KILL $!
+	wait $! 2>/dev/null
+	run_ok "killed: ${what%% *} goes on" dmchain job wait g
+	[ "${what%% *}" = stream ] || run_ok "pivot" dmchain pivot g
+	same g "the disk is what it was"
+done
+is "$(paths g)" "g0" "all is in the base"
+run_ok "recover has nothing to do" dmchain recover g --json
+is "$(output | jq -c .[].done)" '[]' "it says so"
+dmchain close g
+
+is "$(losetup -n -O BACK-FILE | grep -c "$TMP")" 0 "no loop device is left"
+done_testing
