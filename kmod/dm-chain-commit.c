@@ -13,20 +13,25 @@
  *	   nobody above B holds is written there (dm-chain-route.c)
  *
  * For a batch of blocks that the range holds, with the guest kept off them if
- * T is the top:
+ * T is the top, and what T's map says of them durable:
  *
  *	C4 what is seen of them is copied to B
  *	C5 B's map says so: a round; raw: a flush
  *	C6 layer by layer, from the one above B up to T: a round that clears what
  *	   it holds of them. Lookups pass when that is durable
- *	C7 let the guest go on; when reads that were under way have ended, give the
- *	   space back
+ *	C7 let the guest go on
+ *
+ * When reads that were under way then have ended, the space is given back: that
+ * of blocks that the layer lacks, under the lock. What the base refuses is
+ * written at the top, so they may have come back.
+ *
+ * T's map first: a block that was written there for the first time is there as a
+ * whole or not at all, while in B it is laid over what it hides.
  *
  * Bottom-up: when a layer's copy goes, all that could show in its place is B,
- * durable, with what is seen at T. So it doesn't matter whether the copies above
- * are durable, nor of which size blocks are, as long as a batch ends where
- * blocks of all layers do. It costs a round for each layer that holds anything
- * of a batch.
+ * durable, with what is seen at T. So it doesn't matter of which size blocks
+ * are, as long as a batch ends where blocks of all layers do. It costs a round
+ * for each layer that holds anything of a batch.
  *
  * The end: commit_finish(), chain_commit_pivot().
  *
@@ -73,7 +78,8 @@ static void commit_bind(struct chain_job *job)
 	job->b = chain_job_depth(job, job->base);
 	if (!is_active(job) || !job->installed)
 		return;
-	job->disk->route = job->disk->route_flush = job->b;
+	job->disk->route = job->b;
+	job->disk->route_flush = job->b;
 	WRITE_ONCE(base_att(job)->access[CHAIN_GUEST], DM_CHAIN_ACCESS_RW);
 }
 
@@ -645,6 +651,17 @@ static int commit_prepare(struct chain_job *job)
 
 /* --- C4, C5: into the base --- */
 
+/* The blocks of a layer in a part of the disk. */
+static bool blocks_in(const struct chain_layer *l, sector_t start, sector_t end,
+		      struct chain_clear *c)
+{
+	c->block = sector_to_block(l, start);
+	if (c->block >= l->map.blocks)
+		return false;
+	c->n = min(sector_to_block(l, end), l->map.blocks) - c->block;
+	return c->n;
+}
+
 static int base_durable(struct chain_job *job)
 {
 	if (!raw_base(job))
@@ -666,11 +683,30 @@ static void give_back_zeroes(struct chain_job *job)
 				block_to_sector(l, to - from));
 }
 
+/* Only the guest changes what a map says of these blocks without a round. */
+static int top_durable(struct chain_job *job, sector_t start, sector_t end)
+{
+	struct chain_layer *l = job->top;
+	struct chain_clear c;
+	u64 block;
+
+	if (!is_active(job) || !blocks_in(l, start, end, &c))
+		return 0;
+	for (block = c.block; block < c.block + c.n;
+	     block = round_down(block, DM_CHAIN_GROUP_BLOCKS) + DM_CHAIN_GROUP_BLOCKS)
+		if (!chain_meta_durable(l, block))
+			return chain_meta_sync(l);
+	return 0;
+}
+
 static int move_down(struct chain_job *job, sector_t start, sector_t end)
 {
 	struct chain_plan *p = job->plan;
-	int r;
+	int r = top_durable(job, start, end);
 
+	job->fatal = r;
+	if (r)
+		return r;
 	plan_for(job, base_att(job), start, end, cell(job));
 	p->want = commit_want;
 	p->fill = commit_fill;
@@ -706,17 +742,6 @@ static u64 held_by(struct chain_job *job, const struct chain_layer *l,
 		held += n;
 	}
 	return held;
-}
-
-/* The blocks of a layer in a part of the disk. */
-static bool blocks_in(const struct chain_layer *l, sector_t start, sector_t end,
-		      struct chain_clear *c)
-{
-	c->block = sector_to_block(l, start);
-	if (c->block >= l->map.blocks)
-		return false;
-	c->n = min(sector_to_block(l, end), l->map.blocks) - c->block;
-	return c->n;
 }
 
 /* Bytes that it held; or a negative errno. */
@@ -756,21 +781,79 @@ static int clear_range(struct chain_job *job, sector_t start, sector_t end)
 
 /* --- C7: space --- */
 
-static void give_back(struct chain_job *job, sector_t start, sector_t end)
+/* What a layer lacks there: nobody will look for that at this layer again. */
+static void punch_layer(struct chain_att *att, sector_t start, sector_t end)
+{
+	const struct chain_layer *l = att->layer;
+	struct chain_clear c;
+	unsigned int state;
+	u64 block, n;
+
+	if (!blocks_in(l, start, end, &c))
+		return;
+	for (block = c.block; block < c.block + c.n; block += n) {
+		n = chain_statemap_run(&l->map, block, c.block + c.n - block,
+				       &state);
+		if (state == DM_CHAIN_ABSENT)
+			chain_give_back(att, block_to_sector(l, block),
+					block_to_sector(l, n));
+	}
+}
+
+/* Locked: else the top could be written there just now, if the base refuses. */
+static bool punch(struct chain_job *job, sector_t start, sector_t end)
 {
 	unsigned int i;
 
-	/* A read that found the range holding a block may be under way. */
-	synchronize_srcu_expedited(&job->disk->reads);
-	for (i = job->t; i < job->b; i++) {
-		const struct chain_layer *l = layer_at(job, i);
-		struct chain_clear c;
+	if (is_active(job) && !chain_job_lock(job, start, end))
+		return false;
+	for (i = job->t; i < job->b; i++)
+		punch_layer(chain_job_att(job, i), start, end);
+	unlock(job, start, end);
+	return true;
+}
 
-		if (blocks_in(l, start, end, &c))
-			chain_give_back(chain_job_att(job, i),
-					block_to_sector(l, c.block),
-					block_to_sector(l, c.n));
+/* As much as reads that are under way allow, or all of it. */
+static void punch_some(struct chain_job *job, bool all)
+{
+	struct chain_punch *p = job->punch;
+	unsigned int n = 0;
+
+	if (all && job->nr_punch)
+		synchronize_srcu_expedited(&job->disk->reads);
+	while (n < job->nr_punch &&
+	       (all || poll_state_synchronize_srcu(&job->disk->reads, p[n].cookie))) {
+		if (punch(job, p[n].start, p[n].end))
+			n++;
+		else if (all)
+			schedule_timeout_idle(1);
+		else
+			break;
 	}
+	job->nr_punch -= n;
+	memmove(p, p + n, job->nr_punch * sizeof(*p));
+}
+
+static bool can_punch(const struct chain_job *job)
+{
+	unsigned int i;
+
+	for (i = job->t; i < job->b; i++)
+		if (bdev_max_discard_sectors(chain_job_att(job, i)->bdev))
+			return true;
+	return false;
+}
+
+/* A read that found the range holding a block may be under way. */
+static void punch_later(struct chain_job *job, sector_t start, sector_t end)
+{
+	if (!can_punch(job))
+		return;
+	if (job->nr_punch == CHAIN_PUNCHES)
+		punch_some(job, true);
+	job->punch[job->nr_punch++] = (struct chain_punch){
+		start, end, start_poll_synchronize_srcu(&job->disk->reads),
+	};
 }
 
 /* --- A batch --- */
@@ -796,7 +879,10 @@ static int commit_step(struct chain_job *job)
 		WRITE_ONCE(job->disk->rescan, false);
 		job->cursor = 0;
 	}
+	punch_some(job, false);
 	job->cursor = next_held(job, job->cursor);
+	if (job->cursor >= job->top->size)
+		punch_some(job, true);
 	if (job->cursor >= job->top->size)
 		return is_active(job) && READ_ONCE(job->disk->rescan) ? 1 : 0;
 	start = round_down(job->cursor, grain);
@@ -809,7 +895,7 @@ static int commit_step(struct chain_job *job)
 	unlock(job, start, end);
 	if (r)
 		return r;
-	give_back(job, start, job->plan->end);
+	punch_later(job, start, job->plan->end);
 	job->cursor = job->plan->end;
 	done(job);
 	return 1;
@@ -956,13 +1042,18 @@ static int commit_finish(struct chain_job *job)
 
 /* --- Cancelled, failed --- */
 
-/* Guest flushes cover the base until what is in it is durable. */
+/*
+ * Guest flushes cover the base until what is in it is durable. If that can't be
+ * had, no flush may say that all is well, until the disk is opened again.
+ */
 static void settle_base(struct chain_job *job)
 {
 	if (chain_job_enter(job))
 		return;
-	if (!READ_ONCE(job->base->failed) && base_durable(job))
+	if (READ_ONCE(job->base->failed) || base_durable(job)) {
 		chain_layer_fail(job->base, "flush", -EIO);
+		WRITE_ONCE(job->disk->failed, true);
+	}
 	WRITE_ONCE(job->disk->route_flush, 0);
 	chain_job_leave(job);
 }
@@ -971,7 +1062,11 @@ static void commit_cancel(struct chain_job *job)
 {
 	bool active = is_active(job) && job->installed;
 
-	if (!job->installed || chain_job_claim_wait(job, false))
+	if (!job->installed || chain_job_enter(job))
+		return;
+	punch_some(job, true);
+	chain_job_leave(job);
+	if (chain_job_claim_wait(job, false))
 		return;
 	chain_change_lookup(job->ci, unpin, job);
 	chain_job_unclaim(job);

@@ -26,8 +26,8 @@
 #define TRIES		3	/* of our own, for each part of a piece */
 
 /* All jobs together: the core of kcopyd reads the percentage each time. */
-DECLARE_DM_KCOPYD_THROTTLE_WITH_MODULE_PARM(job_throttle,
-		"Percent of the time that jobs may copy in, all of them together");
+#define THROTTLE_TEXT	"Percent of the time in which jobs may copy, all of them together"
+DECLARE_DM_KCOPYD_THROTTLE_WITH_MODULE_PARM(job_throttle, THROTTLE_TEXT);
 
 struct dm_kcopyd_client *chain_copy_create(void)
 {

@@ -48,7 +48,7 @@
 #include "dm-chain-job.h"
 
 #define KEPT		64				/* jobs that have ended */
-#define BATCH		(16U << (20 - SECTOR_SHIFT))	/* sectors, guest idle */
+#define BATCH		(32U << (20 - SECTOR_SHIFT))	/* sectors, guest idle */
 #define SMALL_BATCH	(1U << (20 - SECTOR_SHIFT))	/* ... and not */
 #define SYNC_MSECS	1000
 #define NSEC		1000000000ULL
@@ -82,8 +82,8 @@ int chain_job_enter(struct chain_job *job)
 	while (!READ_ONCE(job->dying)) {
 		if (try_enter(d))
 			return 0;
-		wait_event_idle(d->jobs_wait, !READ_ONCE(d->jobs_stop) ||
-					      READ_ONCE(job->dying));
+		wait_event_idle(d->jobs_wait,
+				!READ_ONCE(d->jobs_stop) || READ_ONCE(job->dying));
 	}
 	return -ENODEV;
 }
@@ -207,7 +207,7 @@ static long until_due(struct chain_job *job)
 	if (due <= now)
 		return 0;
 	/* A new speed is looked at every second at the latest. */
-	return max(1L, (long)nsecs_to_jiffies(min(due - now, NSEC)));
+	return max_t(long, 1, nsecs_to_jiffies(min(due - now, NSEC)));
 }
 
 /* Until it may do something. Not busy. */
@@ -480,8 +480,8 @@ static int wait_ready(struct chain_job *job)
 	set_status(job, DM_CHAIN_JOB_READY);
 	/* Who writes to the top because the base refused can't wake us up. */
 	while (!READ_ONCE(job->pivoted) && !ended(job) && !READ_ONCE(d->rescan))
-		wait_event_idle_timeout(job->wait, READ_ONCE(job->pivoted) ||
-						   ended(job), HZ);
+		wait_event_idle_timeout(job->wait,
+					READ_ONCE(job->pivoted) || ended(job), HZ);
 	if (READ_ONCE(job->pivoted))
 		return 0;
 	return ended(job) ?: -EAGAIN;

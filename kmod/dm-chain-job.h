@@ -157,13 +157,30 @@ struct dm_kcopyd_client *chain_copy_create(void);
 
 /* --- Jobs --- */
 
+#define CHAIN_PUNCHES	16
+
+/**
+ * struct chain_punch - space of a part of the disk that can be given back
+ * @start: sectors
+ * @end: behind it
+ * @cookie: when this has passed, no read is under way that needs it
+ */
+struct chain_punch {
+	sector_t start;
+	sector_t end;
+	unsigned long cookie;
+};
+
 /**
  * struct chain_job - a stream or commit
  * @list: of all jobs; registry_mutex
  * @on_disk: in disk->jobs; registry_mutex
  * @ref: the list's, and of who waits for it
  * @ops: by @type
- * @id: constant, as are @type, @name, @ids; @uuid from the record on
+ * @id: of the token; constant, as are @type, @name, @ids
+ * @type: DM_CHAIN_JOB_*
+ * @uuid: that the record has; constant from then on
+ * @name: of the disk when it started
  * @ids: for who asks when the layers may be gone
  * @disk: until the thread has exited
  * @token: holds its layers until it ends; registry_mutex
@@ -181,6 +198,14 @@ struct dm_kcopyd_client *chain_copy_create(void);
  * @unbound: its layers are where they were no longer; changes while suspended
  * @lock: what follows, up to @wait
  * @devt: of the disk; 0 when that has gone
+ * @status: as struct dm_chain_job has it, likewise:
+ * @flags: DM_CHAIN_JOB_F_*
+ * @on_error: DM_CHAIN_ON_ERROR_*
+ * @error: why it paused, or how it ended
+ * @speed: bytes a second, 0: no limit
+ * @current_bytes: done
+ * @total_bytes: that there are to do
+ * @errors: met
  * @cancelled: was told to end
  * @dying: the disk goes: end at once, touch nothing
  * @held: prepared; waits for the second start
@@ -188,7 +213,8 @@ struct dm_kcopyd_client *chain_copy_create(void);
  * @due_ns: before that, speed limit and share let nothing happen
  * @wait: of the thread, for any of these to change
  * @task: the thread
- * @prepared: the first start may return, with @prepare_error
+ * @prepared: the first start may return
+ * @prepare_error: ... with this
  * @exited: the thread has let go of the disk
  * @kc: while it runs, as are:
  * @plan: of the batch
@@ -196,6 +222,8 @@ struct dm_kcopyd_client *chain_copy_create(void);
  * @hdr: scratch
  * @which: CHAIN_PLAN_BLOCKS bits
  * @cursor: sector at which it goes on
+ * @punch: commit: what may not be given back yet, oldest first
+ * @nr_punch: entries of it
  * @skipped: something was ignored
  * @fatal: the last error can't be ignored or tried again
  * @synced: jiffies of the last time that all was durable
@@ -255,6 +283,8 @@ struct chain_job {
 	struct chain_header *hdr;
 	unsigned long *which;
 	sector_t cursor;
+	struct chain_punch punch[CHAIN_PUNCHES];
+	unsigned int nr_punch;
 	bool skipped;
 	bool fatal;
 	unsigned long synced;
@@ -276,18 +306,15 @@ void chain_job_unlock(struct chain_job *job, sector_t start, sector_t end);
 /** chain_job_batch() - sectors to move at once */
 sector_t chain_job_batch(struct chain_job *job);
 
-/**
- * chain_job_sync_due() - is it time to make durable what is done
- *
- * Not more than a second's work is to be lost with a crash.
+/*
+ * chain_job_sync_due() - is it time to make durable what is done? Not more than
+ * a second's work is to be lost with a crash.
  */
 bool chain_job_sync_due(struct chain_job *job);
 
-/**
- * chain_job_enter() - busy from now on: the disk isn't suspended
- * chain_job_leave() - no longer
- *
- * Return: 0, or -ENODEV: the disk goes.
+/*
+ * chain_job_enter(): busy from now on, the disk isn't suspended until
+ * chain_job_leave(). 0, or -ENODEV: the disk goes.
  */
 int chain_job_enter(struct chain_job *job);
 void chain_job_leave(struct chain_job *job);
@@ -295,10 +322,9 @@ void chain_job_leave(struct chain_job *job);
 /** chain_job_total() - so many bytes there are to do */
 void chain_job_total(struct chain_job *job, u64 bytes);
 
-/**
- * chain_job_claim() - the disk's table is the job's to change
- *
- * Not busy. Return: 0; -EBUSY: not now; -ENODEV: the disk goes.
+/*
+ * chain_job_claim(): the disk's table is the job's to change; not busy. 0;
+ * -EBUSY: not now; -ENODEV: the disk goes.
  */
 int chain_job_claim(struct chain_job *job);
 void chain_job_unclaim(struct chain_job *job);

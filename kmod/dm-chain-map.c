@@ -180,8 +180,8 @@ static int read_below(struct chain_inst *ci, struct bio *bio)
 	struct chain_att *owner;
 	unsigned int state;
 
-	chain_clip(bio, chain_below(ci, bio->bi_iter.bi_sector, bio_sectors(bio),
-			      &owner, &state));
+	chain_clip(bio, chain_below(ci, bio->bi_iter.bi_sector,
+				    bio_sectors(bio), &owner, &state));
 	if (state == DM_CHAIN_DATA)
 		return chain_remap(owner, bio);
 	if (state == DM_CHAIN_ZERO)

@@ -267,18 +267,35 @@ static bool round_start(struct chain_meta *m)
 
 /* --- Fast rounds: one run of used groups, one bio --- */
 
+/* States [from, to) become absent, which is 0. */
+static void clear_states(u64 *words, u64 from, u64 to)
+{
+	while (from < to) {
+		unsigned int at = from % CHAIN_STATES_PER_WORD;
+		u64 n = min_t(u64, to - from, CHAIN_STATES_PER_WORD - at);
+
+		words[from / CHAIN_STATES_PER_WORD] &=
+			~(GENMASK_ULL(2 * n - 1, 0) << (2 * at));
+		from += n;
+	}
+}
+
 /* What the round clears, in a group that was captured. */
 static void apply_clear(struct chain_meta *m, u64 group)
 {
 	const struct chain_clear *c = m->clear;
-	u64 first = group * DM_CHAIN_GROUP_BLOCKS, b, end;
+	u64 first = group * DM_CHAIN_GROUP_BLOCKS, end;
+	unsigned long from, to;
 
 	if (!c)
 		return;
 	end = min(first + DM_CHAIN_GROUP_BLOCKS, c->block + c->n);
-	for (b = max(first, c->block); b < end; b++)
-		if (test_bit(b - c->block, c->which))
-			chain_state_put(m->words, b - first, DM_CHAIN_ABSENT);
+	if (end <= c->block)
+		return;
+	from = max(first, c->block) - c->block;
+	for_each_set_bitrange_from(from, to, c->which, end - c->block)
+		clear_states(m->words, c->block + from - first,
+			     c->block + to - first);
 }
 
 static void encode(struct chain_meta *m, struct group_buf *b)
@@ -375,12 +392,26 @@ static int alloc_batch(struct group_buf *b)
 	return b->page ? 0 : -ENOMEM;
 }
 
-/* Buffers for a batch: as many as there are, one at least (in reserve). */
+/* Dirty groups there are now, so far as a batch can take them. */
+static unsigned int count_dirty(const struct chain_groups *g)
+{
+	unsigned int n = 0;
+	u64 word;
+
+	for_each_set_bit(word, g->summary, BITS_TO_LONGS(g->nr)) {
+		n += hweight_long(READ_ONCE(g->dirty[word]));
+		if (n >= BATCH_GROUPS)
+			return BATCH_GROUPS;
+	}
+	return n;
+}
+
+/* Buffers for a batch: as many as it needs, one at least (in reserve). */
 static unsigned int batch_room(struct chain_meta *m)
 {
-	unsigned int n;
+	unsigned int n, need = max(count_dirty(&m->g), 1U);
 
-	for (n = 0; n < BATCH_GROUPS; n++)
+	for (n = 0; n < need; n++)
 		if (alloc_batch(&m->batch[n]))
 			break;
 	return n;
@@ -552,12 +583,12 @@ static int commit_batch(struct chain_meta *m, unsigned int n)
 
 static int commit_all(struct chain_meta *m)
 {
-	unsigned int room = batch_room(m), n;
+	unsigned int n;
 	bool any = false;
 	int r = 0;
 
 	while (!r) {
-		n = take_dirty(&m->g, m->batch, room);
+		n = take_dirty(&m->g, m->batch, batch_room(m));
 		if (!n)
 			break;
 		any = true;

@@ -597,14 +597,28 @@ void chain_flush_base(struct chain_bio *cb)
 
 /* --- Reads --- */
 
+/* They end in another context: past what lockdep and sparse would say of that. */
+static int reads_begin(struct chain_disk *disk)
+{
+	int idx = __srcu_read_lock(&disk->reads);
+
+	__release(&disk->reads);
+	return idx;
+}
+
+static void reads_end(struct chain_disk *disk, int idx)
+{
+	__acquire(&disk->reads);
+	__srcu_read_unlock(&disk->reads, idx);
+}
+
 static void read_end_io(struct bio *bio)
 {
 	struct chain_bio *cb = chain_bio(bio);
 
 	bio->bi_end_io = cb->end_io;
 	bio->bi_private = cb->private;
-	/* Not the lock's own context: past what lockdep would say of that. */
-	__srcu_read_unlock(&cb->inst->disk->reads, cb->srcu);
+	reads_end(cb->inst->disk, cb->srcu);
 	bio_endio(bio);
 }
 
@@ -612,11 +626,11 @@ int chain_map_tracked(struct chain_inst *ci, struct bio *bio,
 		      int (*map)(struct chain_inst *ci, struct bio *bio))
 {
 	struct chain_bio *cb = chain_bio(bio);
-	int idx = __srcu_read_lock(&ci->disk->reads);
+	int idx = reads_begin(ci->disk);
 	int r = map(ci, bio);
 
 	if (r != DM_MAPIO_REMAPPED) {
-		__srcu_read_unlock(&ci->disk->reads, idx);
+		reads_end(ci->disk, idx);
 		return r;
 	}
 	cb->inst = ci;

@@ -618,6 +618,7 @@ static size_t merge_bytes(const struct chain_inst *ci)
 /*
  * Status line:
  *	<rw|ro|failed> <#layers> lookup-bytes=<n> unmerged=<n> violations=<n>
+ *	jobs=<n>
  *
  * More key=value pairs may come behind.
  */
@@ -631,10 +632,11 @@ static void chain_status(struct dm_target *ti, status_type_t type,
 	mutex_lock(&chain_registry_mutex);
 	switch (type) {
 	case STATUSTYPE_INFO:
-		DMEMIT("%s %u lookup-bytes=%zu unmerged=%u violations=%lld",
+		DMEMIT("%s %u lookup-bytes=%zu unmerged=%u violations=%lld jobs=%zu",
 		       mode_of(ci), ci->nr, merge_bytes(ci),
 		       READ_ONCE(ci->disk->unmerged),
-		       atomic64_read(&chain_violations));
+		       atomic64_read(&chain_violations),
+		       list_count_nodes(&ci->disk->jobs));
 		break;
 	case STATUSTYPE_TABLE:
 		print_table(ci, result, maxlen);

@@ -545,6 +545,8 @@ struct chain_job *chain_token_job(const struct chain_token *t);
 
 /**
  * chain_token_begin() - what it holds is a job's from now on
+ * @t: token
+ * @job: whose
  * @disk: on which the job is
  *
  * Context: registry_mutex held. Return: 0; -EBUSY: it is another one's;
@@ -821,8 +823,10 @@ int chain_zero_blocks(struct chain_inst *ci, u64 block, u64 n, gfp_t gfp);
 void chain_defer(struct chain_inst *ci, struct bio *bio);
 void chain_unpark(struct chain_disk *disk);
 
-/** chain_lock_or_park() - lock blocks, or park the bio: false, and it must not
- * be touched any more; its work starts again */
+/*
+ * chain_lock_or_park(): lock blocks, or park the bio: false, and it must not be
+ * touched any more; its work starts again.
+ */
 bool chain_lock_or_park(struct chain_bio *cb, u64 block, u32 n);
 
 /** chain_submit() - a deferred bio goes to @att, past the gate */
@@ -901,6 +905,7 @@ void chain_unclaim(struct chain_disk *d);
  * chain_change() - change a running disk while it is suspended
  * @ci: claimed
  * @fn: registry_mutex held; can't fail, doesn't wait
+ * @arg: for @fn
  *
  * Return: ns that I/O was held back.
  */
@@ -974,6 +979,7 @@ void chain_jobs_end(struct chain_disk *d);
 
 /**
  * chain_job_ready() - the active commit of a disk, if it can be pivoted
+ * @d: disk
  * @error: set to -ENOENT: there is none; -EAGAIN: not ready
  *
  * It can't be cancelled then until chain_job_pivoted(). registry_mutex held.

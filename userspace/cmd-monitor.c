@@ -56,6 +56,7 @@ static void line_json(const struct dm_chain_job_event *e, const char *when)
 	json_object *o = json_object_new_object();
 
 	json_object_object_add(o, "time", json_text(when));
+	json_object_object_add(o, "time-ns", json_object_new_uint64(e->time_ns));
 	json_object_object_add(o, "event", json_text(event_name(e->type)));
 	json_object_object_add(o, "job", e->type == DM_CHAIN_JOB_EVENT_LOST ?
 			       NULL : job_kernel_json(&e->job));

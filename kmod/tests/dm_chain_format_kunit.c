@@ -202,7 +202,7 @@ static const struct header_lie {
 	{ "version 2", 8, 4, 2, CHAIN_HEADER_VERSION },
 	{ "incompatible bit 0", 40, 8, 1, CHAIN_HEADER_INCOMPAT },
 	{ "incompatible bit 63", 40, 8, 1ULL << 63, CHAIN_HEADER_INCOMPAT },
-	{ "mark 8", 100, 4, 1U << 8, CHAIN_HEADER_INCOMPAT },
+	{ "mark 9", 100, 4, 1U << 9, CHAIN_HEADER_INCOMPAT },
 	{ "mark 31", 100, 4, 1U << 31, CHAIN_HEADER_INCOMPAT },
 	{ "size 0", 80, 8, 0, CHAIN_HEADER_GEOMETRY },
 	{ "size no sectors", 80, 8, 513, CHAIN_HEADER_GEOMETRY },

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Lines "WORKLOAD:TARGET NS" to a table: the median of each, how far its rounds
-# lie apart, and its ratio to dm-linear under the same workload.
+# lie apart, and its ratio to dm-linear (or what base_of says) under the same
+# workload.
 
 function median(list,	n, v)
 {
@@ -28,7 +29,7 @@ END {
 	printf "%-15s %-15s %9s %8s %10s\n", "workload", "target", "ns/I/O", "spread", "ratio"
 	for (i = 1; i <= count; i++) {
 		split(name[i], part, ":")
-		base = part[1] == "gate" ? "gate:without" : part[1] ":linear"
+		base = part[1] == "gate" ? "gate:without" : part[1] ":" (base_of == "" ? "linear" : base_of)
 		m = median(all[name[i]])
 		if (i > 1 && part[1] != last)
 			print ""

@@ -72,9 +72,9 @@ enum dm_chain_format {
 
 /* Records of jobs: of which kind. */
 #define DM_CHAIN_RECORD_STREAM		1U	/* into this layer, down to the base */
-#define DM_CHAIN_RECORD_COMMIT		2U	/* of this layer and those below, into the base */
+#define DM_CHAIN_RECORD_COMMIT		2U	/* of it and those below, into the base */
 
-#define DM_CHAIN_RECORD_DONE		(1U << 0)	/* ended; the layer still shows what it did */
+#define DM_CHAIN_RECORD_DONE		(1U << 0)	/* ended; the layer shows what it did */
 #define DM_CHAIN_RECORD_FLAGS_KNOWN	1U
 
 /* Feature words: none is defined yet; unknown ones are honoured by kind. */

@@ -38,7 +38,7 @@ struct dm_chain_version {
 
 /* Operations of DM_CHAIN_IOC_SWITCH. */
 #define DM_CHAIN_SWITCH_SNAPSHOT	1	/* the layer in role "next" becomes the top */
-#define DM_CHAIN_SWITCH_PIVOT		2	/* an active commit that is ready ends: its base becomes the top */
+#define DM_CHAIN_SWITCH_PIVOT		2	/* an active commit's base becomes the top */
 
 /**
  * struct dm_chain_switch_disk - one disk of a switch
@@ -111,12 +111,12 @@ struct dm_chain_resize {
 
 #define DM_CHAIN_ROLE_LAYER	0	/* part of what is seen */
 #define DM_CHAIN_ROLE_NEXT	1	/* prepared top, not yet seen */
-#define DM_CHAIN_ROLE_DROPPED	2	/* a job made it needless: goes with the next reload */
+#define DM_CHAIN_ROLE_DROPPED	2	/* a job needs it no more: goes with a reload */
 
 #define DM_CHAIN_LAYER_FAILED	(1U << 0)	/* read-only until re-opened */
 #define DM_CHAIN_LAYER_DEV_RW	(1U << 1)	/* ro, its device rw until a reload */
 #define DM_CHAIN_LAYER_BACK	(1U << 2)	/* its job has gone: ro in a moment */
-#define DM_CHAIN_LAYER_RECORD	(1U << 3)	/* its header has the record of a job that has not ended */
+#define DM_CHAIN_LAYER_RECORD	(1U << 3)	/* has the record of a job that hasn't ended */
 
 /**
  * struct dm_chain_layer - a layer of an open disk
@@ -403,7 +403,7 @@ struct dm_chain_event {
 #define DM_CHAIN_ON_ERROR_ENOSPC	3	/* pause at ENOSPC; else the job ends */
 
 #define DM_CHAIN_JOB_ESTIMATE	(1U << 0)	/* only count: nothing starts */
-#define DM_CHAIN_JOB_FORCE	(1U << 1)	/* other children of the base or the range are lost */
+#define DM_CHAIN_JOB_FORCE	(1U << 1)	/* other children may be lost */
 #define DM_CHAIN_JOB_PREPARE	(1U << 2)	/* only write the record; start it later */
 
 /**

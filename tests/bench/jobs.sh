@@ -1,0 +1,225 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# In the VM: how fast jobs move data, and what the guest sees of them. All on
+# RAM disks. A result is a line "WORKLOAD:WHO NS" in $results, ns for a MiB moved
+# or for a read; table.awk does the rest. The time of a job is that between its
+# states, as the kernel tells it.
+
+set -euo pipefail
+
+mib=$JOB_MIB
+sectors=$((mib * 2048))
+results=/tmp/results
+: >$results
+
+die()
+{
+	echo "bench: $*" >&2
+	exit 1
+}
+
+modprobe dm-chain
+modprobe brd rd_nr=6 rd_size=$(((mib + 96) * 1024)) max_part=0
+modprobe dm-snapshot
+
+wanted()
+{
+	[ -z "$ONLY" ] || [[ $1 =~ $ONLY ]]
+}
+
+result()	# result NAME NS
+{
+	echo "$1 $2" >>$results
+	echo "# $1 $2" >&2
+}
+
+# moved NAME NS: what took so long, for each MiB
+moved()
+{
+	result "$1" $(($2 / mib))
+}
+
+now()
+{
+	date +%s%N
+}
+
+fill()		# fill DEVICE [FIO OPTIONS]: data that is not zeroes
+{
+	fio --name=f --filename="$1" --rw=write --bs=1M --size="${mib}M" --direct=1 \
+		--ioengine=psync --refill_buffers=0 "${@:2}" >/dev/null
+}
+
+# From the first "running" to the state in $1
+span()
+{
+	jq -n --arg state "$1" 'reduce (inputs|select(.event=="status")) as $e ({};
+		if $e.job.status == "running" and .from == null then .from = $e["time-ns"]
+		elif $e.job.status == $state then .to = $e["time-ns"] else . end)
+		| .to - .from' /tmp/events
+}
+
+# job NAME STATE COMMAND...: its time until that state
+job()
+{
+	local name=$1 state=$2 monitor
+	shift 2
+	dmchain monitor --json >/tmp/events &
+	monitor=$!
+	sleep 0.2
+	"$@" >/tmp/out 2>&1 || die "$name: $(cat /tmp/out)"
+	sleep 0.2
+	kill $monitor
+	wait $monitor || :
+	moved "$name" "$(span "$state")"
+}
+
+#----------------------------------------------------------------
+# A GiB from one RAM disk to another
+#----------------------------------------------------------------
+
+limit_dd()
+{
+	local from
+	from=$(now)
+	dd if=/dev/ram0 of=/dev/ram1 bs=1M count=$mib iflag=direct oflag=direct status=none
+	moved copy:dd $(($(now) - from))
+}
+
+# kcopyd as the kernel has it: a snapshot is merged into its origin
+limit_merge()
+{
+	local from
+	dd if=/dev/zero of=/dev/ram1 bs=1M count=1 oflag=direct status=none
+	dmsetup create cow --table "0 $sectors snapshot /dev/ram0 /dev/ram1 P 128"
+	fill /dev/mapper/cow
+	dmsetup remove cow
+	dmsetup create merge --table "0 $sectors snapshot-merge /dev/ram0 /dev/ram1 P 128"
+	from=$(now)
+	until dmsetup status merge | awk '{ split($4, a, "/"); exit a[1] != $5 }'; do
+		sleep 0.02
+	done
+	moved copy:merge $(($(now) - from))
+	dmsetup remove merge
+}
+
+# As files on RAM disks, without the page cache
+peer_qemu()
+{
+	local from
+	mkdir -p /tmp/q0 /tmp/q1
+	mke2fs -q -t ext4 -O ^has_journal /dev/ram0
+	mke2fs -q -t ext4 -O ^has_journal /dev/ram1
+	mount /dev/ram0 /tmp/q0
+	mount /dev/ram1 /tmp/q1
+	qemu-img create -q -f raw /tmp/q0/base $((mib))M
+	qemu-img create -q -f qcow2 -b /tmp/q0/base -F raw /tmp/q1/top
+	qemu-io -t none -c "write -q -P 7 0 ${mib}M" /tmp/q1/top
+	from=$(now)
+	qemu-img commit -q -t none -d /tmp/q1/top
+	moved copy:qemu-commit $(($(now) - from))
+	umount /tmp/q0 /tmp/q1
+}
+
+# base on ram0, all the data in the layer on ram1
+chain_make()	# chain_make FORMAT
+{
+	dd if=/dev/zero of=/dev/ram0 bs=1M count=2 oflag=direct status=none
+	dd if=/dev/zero of=/dev/ram1 bs=1M count=2 oflag=direct status=none
+	dd if=/dev/zero of=/dev/ram2 bs=1M count=2 oflag=direct status=none
+	if [ "$1" = raw ]; then
+		dmsetup create rawbase --table "0 $sectors linear /dev/ram0 0"
+		dmchain create /dev/ram1 --backing /dev/mapper/rawbase --backing-format raw --force
+	else
+		dmchain create /dev/ram0 --size "${mib}M"
+		dmchain create /dev/ram1 --backing /dev/ram0 --backing-format chain
+	fi >/dev/null
+	dmchain open j /dev/ram1
+	fill /dev/mapper/j
+}
+
+chain_end()
+{
+	dmchain close j
+	[ ! -e /dev/mapper/rawbase ] || dmsetup remove rawbase
+}
+
+chain_jobs()
+{
+	# As the peers do, who leave the space where it was
+	discards=$(cat /sys/block/ram1/queue/discard_max_bytes)
+	echo 0 >/sys/block/ram1/queue/discard_max_bytes
+	chain_make chain
+	job copy:active-commit ready dmchain commit j
+	chain_end
+	chain_make raw
+	job copy:commit-raw ready dmchain commit j
+	chain_end
+	chain_make chain
+	dmchain snapshot j=/dev/ram2 >/dev/null
+	job copy:commit concluded dmchain commit j --top 1
+	chain_end
+	echo "$discards" >/sys/block/ram1/queue/discard_max_bytes
+	chain_make chain
+	dmchain snapshot j=/dev/ram2 >/dev/null
+	job copy:commit+discard concluded dmchain commit j --top 1
+	chain_end
+	# The RAM disk has given its pages back
+	fill /dev/ram1
+	chain_make chain
+	dmchain snapshot j=/dev/ram2 >/dev/null
+	job copy:stream concluded dmchain stream j
+	chain_end
+}
+
+#----------------------------------------------------------------
+# What a guest sees: reads of 4 KiB, one at a time, of what is being moved
+#----------------------------------------------------------------
+
+latency()	# latency IOS WHO
+{
+	fio --name=l --filename=/dev/mapper/j --rw=randread --bs=4k --size="${mib}M" \
+		--direct=1 --ioengine=libaio --iodepth=1 --number_ios=$1 --norandommap --lat_percentiles=1 \
+		--output-format=json --output=/tmp/fio.json
+	result "p50:$2" "$(jq '.jobs[0].read.lat_ns.percentile["50.000000"]' /tmp/fio.json)"
+	result "mean:$2" "$(jq '.jobs[0].read|(.runtime*1000000/.total_ios|floor)' /tmp/fio.json)"
+	result "p99:$2" "$(jq '.jobs[0].read.lat_ns.percentile["99.000000"]' /tmp/fio.json)"
+}
+
+latencies()
+{
+	local name
+	for name in stream commit; do
+		chain_make chain
+		dmchain snapshot j=/dev/ram2 >/dev/null
+		latency 2000 "idle-$name"
+		if [ $name = stream ]; then
+			dmchain stream j --background >/dev/null
+		else
+			dmchain commit j --top 1 --background >/dev/null
+		fi
+		latency 20000 "$name"
+		dmchain job list --json | jq -e '.[]|select(.status=="running")' >/dev/null ||
+			echo "# the $name had ended before the reads" >&2
+		dmchain job wait j >/dev/null 2>&1 || :
+		chain_end
+	done
+}
+
+# A RAM disk takes its pages when they are first written: not in what we measure
+for disk in /dev/ram0 /dev/ram1 /dev/ram2; do
+	dd if=/dev/zero of=$disk bs=1M oflag=direct status=none 2>/dev/null || :
+done
+for ((round = 1; round <= ROUNDS; round++)); do
+	echo "# round $round" >&2
+	! wanted copy:dd || limit_dd
+	! wanted copy:merge || limit_merge
+	! wanted copy:qemu-commit || peer_qemu
+	! wanted copy:chain || chain_jobs
+	! wanted latency || latencies
+done
+echo
+echo "Linux $(uname -r), jobs over $mib MiB, $ROUNDS rounds; ns for a MiB, and for a read:"
+echo
+gawk -v base_of=dd -f /src/tests/bench/table.awk $results
