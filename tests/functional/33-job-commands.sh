@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug mem=1024 smp=2 timeout=300 group=main
+# vm: kernels=6.1,6.12,debug mem=1024 smp=2 timeout=400 group=main
 #
 # stream, commit, pivot, job, monitor: what the commands do with a disk, say of
 # it, and leave behind.
@@ -223,6 +223,32 @@ is "$(paths g)" "g0" "all is in the base"
 run_ok "recover has nothing to do" dmchain recover g --json
 is "$(output | jq -c .[].done)" '[]' "it says so"
 dmchain close g
+
+# Before the start, in the middle of it, behind it
+stack h chain
+for delay in 0.01 0.03 0.06 0.1 0.15 0.2 0.3 0.5; do
+	for what in "stream h --into 1 --base 4" "commit h --top 1 --base 3"; do
+		[ ! -e h.committed ] || what=${what/stream*/commit h --top 1 --base 3}
+		# shellcheck disable=SC2086 # words
+		dmchain $what --speed 100K >/dev/null 2>&1 &
+		sleep $delay
+		kill -KILL $!
+		wait $! 2>/dev/null
+		dmchain recover h >/dev/null || fail "recover after a kill at $delay s of $what"
+		live=$(json 'map(select(.status == "running")) | length' dmchain job list h)
+		[ "$live" = 0 ] || dmchain job cancel h >/dev/null || fail "cancel after $what"
+		[ "$(json 'map(select(.error == "interrupted" and .type == "commit")) | length' dmchain job list h)" = 0 ] ||
+			touch h.committed
+		[ "$(writable h)" = 1 ] || fail "killed at $delay s of $what: a lower layer is writable"
+	done
+done
+same h "kills at many moments: the disk is what it was"
+run_ok "and goes on" dmchain commit h --top 1 --base 3
+same h "the disk is what it was"
+run_ok "close" dmchain close h
+for i in 4 1 0; do
+	run_ok "check h$i" dmchain check h$i.img
+done
 
 is "$(losetup -n -O BACK-FILE | grep -c "$TMP")" 0 "no loop device is left"
 done_testing
