@@ -139,12 +139,13 @@ static char *table_params(const struct table *t, bool force)
 	return text;
 }
 
-static int table_load(const char *name, const struct table *t, bool force)
+/* @why: what the kernel had against it; 0 or a negative errno */
+static int load_once(const char *name, const struct table *t, bool force,
+		     char *why, size_t len)
 {
 	struct dm_task *task = task_new(DM_DEVICE_RELOAD, name);
 	char *params = table_params(t, force);
 	bool ok = task && params;
-	char why[256];
 	int log, err;
 
 	ok = ok && dm_task_add_target(task, 0, t->sectors, DM_CHAIN_TARGET,
@@ -154,16 +155,28 @@ static int table_load(const char *name, const struct table *t, bool force)
 	if (!ok) {
 		if (task)
 			dm_task_destroy(task);
-		return msg_fail(EXIT_FAILED, "%s: out of memory", name);
+		snprintf(why, len, "out of memory");
+		return -ENOMEM;
 	}
 	log = klog_mark();
 	err = task_run(task);
-	if (!klog_reason(log, why, sizeof(why)))
-		snprintf(why, sizeof(why), "%s; see dmesg", strerror(-err));
-	if (!err)
-		return 0;
+	if (!klog_reason(log, why, len))
+		snprintf(why, len, "%s; see dmesg", strerror(-err));
+	return err;
+}
+
+static int refused(const char *name, int err, const char *why)
+{
 	return msg_fail(exit_code(err), "%s: the kernel refuses the table: %s",
 			name, why);
+}
+
+static int table_load(const char *name, const struct table *t, bool force)
+{
+	char why[256];
+	int err = load_once(name, t, force, why, sizeof(why));
+
+	return err ? refused(name, err, why) : 0;
 }
 
 static const char *role_find(const char *role)
@@ -213,7 +226,9 @@ static bool table_parse(struct table *t, const char *params)
 void dm_table_free(struct table *t)
 {
 	free(t->layers);
+	free(t->was);
 	t->layers = NULL;
+	t->was = NULL;
 	t->nr = 0;
 }
 
@@ -273,18 +288,45 @@ static int table_read(const char *name, struct table *t, char **text)
 	return ret;
 }
 
+/* What it was, to tell later what was changed in it and what under it. */
+static int keep_was(struct table *t)
+{
+	size_t bytes = (t->nr + 1) * sizeof(*t->was);
+
+	t->was = malloc(bytes);
+	if (!t->was)
+		return msg_fail(EXIT_FAILED, "out of memory for a table");
+	memcpy(t->was, t->layers, t->nr * sizeof(*t->was));
+	t->was_nr = t->nr;
+	t->was_sectors = t->sectors;
+	return 0;
+}
+
 int dm_table_read(const char *name, struct table *t, char **text)
 {
-	int ret = table_read(name, t, text);
+	int ret;
 
+	if (t) {
+		t->was = NULL;
+		t->was_nr = 0;
+	}
+	ret = table_read(name, t, text);
+	if (!ret && t) {
+		ret = keep_was(t);
+		if (ret)
+			dm_table_free(t);
+	}
 	return ret == TABLE_GONE ?
 	       msg_fail(EXIT_FAILED, "%s: no such disk", name) : ret;
 }
 
 int dm_table_look(const char *name, struct table *t, bool *gone)
 {
-	int ret = table_read(name, t, NULL);
+	int ret;
 
+	t->was = NULL;
+	t->was_nr = 0;
+	ret = table_read(name, t, NULL);
 	*gone = ret == TABLE_GONE;
 	return *gone ? 0 : ret;
 }
@@ -407,9 +449,113 @@ static void keep_running(const char *name)
 		resume(name);
 }
 
+static const struct table_layer *find_dev(const struct table_layer *l,
+					  unsigned int nr, dev_t dev)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		if (l[i].dev == dev)
+			return &l[i];
+	return NULL;
+}
+
+/* The same changes on top of what the table is now. */
+static void rebase_table(struct table *t, const struct table *now)
+{
+	unsigned int i, kept = 0;
+
+	for (i = 0; i < t->nr; i++) {
+		struct table_layer *l = &t->layers[i];
+		const struct table_layer *was, *is;
+
+		was = find_dev(t->was, t->was_nr, l->dev);
+		is = find_dev(now->layers, now->nr, l->dev);
+		if (was && !is)
+			continue;
+		if (was && !strcmp(l->role, was->role))
+			l->role = is->role;
+		t->layers[kept++] = *l;
+	}
+	t->nr = kept;
+	if (t->sectors == t->was_sectors)
+		t->sectors = now->sectors;
+}
+
+static bool same_table(const struct table *t, const struct table *now)
+{
+	unsigned int i;
+
+	if (t->was_nr != now->nr || t->was_sectors != now->sectors)
+		return false;
+	for (i = 0; i < now->nr; i++)
+		if (t->was[i].dev != now->layers[i].dev ||
+		    strcmp(t->was[i].role, now->layers[i].role))
+			return false;
+	return true;
+}
+
+/* A job may have ended since the table was read: true if @t was made to fit. */
+static bool table_moved(const char *name, struct table *t)
+{
+	struct table now;
+	bool gone, moved;
+
+	if (dm_table_look(name, &now, &gone) || gone)
+		return false;
+	moved = !same_table(t, &now);
+	if (moved) {
+		rebase_table(t, &now);
+		free(t->was);
+		t->was = now.layers;
+		t->was_nr = now.nr;
+		t->was_sectors = now.sectors;
+		now.layers = NULL;
+	}
+	dm_table_free(&now);
+	return moved;
+}
+
+static bool copy_table(struct table *copy, const struct table *t)
+{
+	*copy = *t;
+	copy->layers = calloc(t->nr + 1, sizeof(*copy->layers));
+	copy->was = calloc(t->was_nr + 1, sizeof(*copy->was));
+	if (!copy->layers || !copy->was)
+		return false;
+	memcpy(copy->layers, t->layers, t->nr * sizeof(*copy->layers));
+	if (t->was_nr)
+		memcpy(copy->was, t->was, t->was_nr * sizeof(*copy->was));
+	return true;
+}
+
+#define SWITCH_TRIES	250	/* of 20 ms: a job is changing the disk */
+
+static int load_moving(const char *name, const struct table *t)
+{
+	struct table copy;
+	unsigned int tries = 0;
+	char why[256] = "out of memory";
+	int err = -ENOMEM;
+
+	/* The words are the kernel's: EBUSY has other reasons, too. */
+	while (copy_table(&copy, t)) {
+		do {
+			err = load_once(name, &copy, false, why, sizeof(why));
+		} while (err && copy.was_nr && table_moved(name, &copy));
+		dm_table_free(&copy);
+		if (!strstr(why, "switch of the disk is under way") ||
+		    ++tries == SWITCH_TRIES)
+			return err ? refused(name, err, why) : 0;
+		usleep(20000);
+	}
+	dm_table_free(&copy);
+	return refused(name, err, why);
+}
+
 int dm_reload_resume(const char *name, const struct table *t)
 {
-	int err, ret = table_load(name, t, false);
+	int err, ret = load_moving(name, t);
 
 	if (ret)
 		return ret;

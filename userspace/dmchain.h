@@ -675,11 +675,24 @@ struct table_layer {
 	const char *role;	/* "rw", "ro", "next" */
 };
 
+/**
+ * struct table - what a disk is made of
+ * @sectors: length
+ * @nr: entries of @layers
+ * @layers: top first
+ * @read_only: of the device
+ * @was: as it was read, to load it with the same changes if a job has ended since
+ * @was_nr: entries of @was
+ * @was_sectors: length then
+ */
 struct table {
 	uint64_t sectors;
 	unsigned int nr;
 	struct table_layer *layers;
 	bool read_only;
+	struct table_layer *was;
+	unsigned int was_nr;
+	uint64_t was_sectors;
 };
 
 /** dm_uuid prefix of all disks: DMCHAIN- followed by the top's UUID at open */
@@ -692,7 +705,12 @@ struct table {
  */
 int dm_create(const char *name, const char *uuid, const struct table *t,
 	      bool force);
-/** dm_reload_resume() - another table; after a failure the old one runs on */
+/**
+ * dm_reload_resume() - another table; after a failure the old one runs on
+ *
+ * A job of the disk may end at any time, and drop layers: what was changed in @t
+ * since it was read is then changed in the table that there is by now.
+ */
 int dm_reload_resume(const char *name, const struct table *t);
 int dm_remove(const char *name);
 int dm_clear(const char *name);
