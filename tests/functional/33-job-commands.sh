@@ -55,6 +55,11 @@ writable()
 	dmsetup table "$1" | grep -oE '[0-9]+:[0-9]+ (chain|raw) rw' | wc -l
 }
 
+running()
+{
+	[ "$(json 'map(select(.status == "running")) | length' dmchain job list "$1")" != 0 ]
+}
+
 # --- stream
 
 stack a chain
@@ -138,7 +143,7 @@ done
 stack e chain
 dmchain monitor --json >monitor.out &
 monitor=$!
-sleep 0.5
+wait_for 20 grep -q . monitor.out
 run_ok "in the background" dmchain stream e --background --json --speed 1M
 is "$(output | jq -c 'keys')" '["chain","id","type","uuid"]' "its keys"
 id=$(output | jq -r .id)
@@ -148,8 +153,11 @@ run_ok "... by its uuid" dmchain job show "${uuid:0:6}"
 run_ok "... by its disk" dmchain job show e
 is "$(json '[.id, .status, .speed] | join(" ")' dmchain job show e)" "$id running $((1 << 20))" "it runs"
 run_ok "pause" dmchain job pause e
-sleep 0.5
-is "$(json .status dmchain job show e)" paused "it is paused"
+is_paused()
+{
+	[ "$(json .status dmchain job show e)" = paused ]
+}
+run_ok "it is paused" wait_for 20 is_paused
 refused 1 "still paused after 1 sec" "wait with a timeout" dmchain job wait e --timeout 1
 run_ok "speed" dmchain job speed e 2M
 is "$(json .speed dmchain job show e)" $((2 << 20)) "is taken"
@@ -175,7 +183,8 @@ dmchain close e
 stack f chain
 dmchain commit f --base 4 --speed 2M >f.out 2>f.err &
 job=$!
-sleep 2.5
+wait_for 20 running f
+sleep 2
 kill -INT $job
 wait $job
 is $? 1 "an interrupt cancels"
@@ -212,7 +221,7 @@ same g "the disk is what it was"
 for what in "stream g --base 4" "commit g --base 1"; do
 	# shellcheck disable=SC2086 # words
 	dmchain $what --speed 8M >/dev/null 2>&1 &
-	sleep 0.7
+	wait_for 20 running g || fail "$what does not start"
 	kill -KILL $!
 	wait $! 2>/dev/null
 	run_ok "killed: ${what%% *} goes on" dmchain job wait g
