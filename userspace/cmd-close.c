@@ -88,6 +88,16 @@ static int close_locked(const char *name, struct disk_lock *l)
 	return ret;
 }
 
+/* What a job has left goes with the disk, also if dm could not let it go. */
+static int recover_left(struct disk_lock *l)
+{
+	json_object *note = disk_lock_left(l);
+	int ret = note ? disk_recover_locked(l, false, NULL) : 0;
+
+	json_object_put(note);
+	return ret;
+}
+
 int cmd_close(int argc, char **argv)
 {
 	struct disk_lock l;
@@ -97,7 +107,7 @@ int cmd_close(int argc, char **argv)
 		ret = disk_lock(argv[0], &l);
 	if (ret)
 		return -ret;
-	ret = disk_recover_locked(&l, false, NULL);
+	ret = recover_left(&l);
 	if (!ret)
 		ret = close_locked(argv[0], &l);
 	disk_unlock(&l);

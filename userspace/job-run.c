@@ -191,6 +191,8 @@ static int estimate(struct run *r, struct job_space *s)
 		job_space_show(s, r->ask->name);
 		return 0;
 	}
+	if (r->ask->cancel)
+		return 0;
 	/* What is resumed has leave to lose children, not to run out of space. */
 	return job_space_check(s, r->ask->name, into(r),
 			       r->ask->force && !r->ask->record);

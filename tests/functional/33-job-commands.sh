@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug mem=1024 smp=2 timeout=300 group=main
+# vm: kernels=6.1,6.12,debug mem=1024 smp=2 timeout=400 group=main
 #
 # stream, commit, pivot, job, monitor: what the commands do with a disk, say of
 # it, and leave behind.
@@ -53,6 +53,11 @@ writable()
 {
 	dmchain recover "$1"
 	dmsetup table "$1" | grep -oE '[0-9]+:[0-9]+ (chain|raw) rw' | wc -l
+}
+
+running()
+{
+	[ "$(json 'map(select(.status == "running")) | length' dmchain job list "$1")" != 0 ]
 }
 
 # --- stream
@@ -138,7 +143,7 @@ done
 stack e chain
 dmchain monitor --json >monitor.out &
 monitor=$!
-sleep 0.5
+wait_for 20 grep -q . monitor.out
 run_ok "in the background" dmchain stream e --background --json --speed 1M
 is "$(output | jq -c 'keys')" '["chain","id","type","uuid"]' "its keys"
 id=$(output | jq -r .id)
@@ -148,8 +153,11 @@ run_ok "... by its uuid" dmchain job show "${uuid:0:6}"
 run_ok "... by its disk" dmchain job show e
 is "$(json '[.id, .status, .speed] | join(" ")' dmchain job show e)" "$id running $((1 << 20))" "it runs"
 run_ok "pause" dmchain job pause e
-sleep 0.5
-is "$(json .status dmchain job show e)" paused "it is paused"
+is_paused()
+{
+	[ "$(json .status dmchain job show e)" = paused ]
+}
+run_ok "it is paused" wait_for 20 is_paused
 refused 1 "still paused after 1 sec" "wait with a timeout" dmchain job wait e --timeout 1
 run_ok "speed" dmchain job speed e 2M
 is "$(json .speed dmchain job show e)" $((2 << 20)) "is taken"
@@ -175,7 +183,8 @@ dmchain close e
 stack f chain
 dmchain commit f --base 4 --speed 2M >f.out 2>f.err &
 job=$!
-sleep 2.5
+wait_for 20 running f
+sleep 2
 kill -INT $job
 wait $job
 is $? 1 "an interrupt cancels"
@@ -212,7 +221,7 @@ same g "the disk is what it was"
 for what in "stream g --base 4" "commit g --base 1"; do
 	# shellcheck disable=SC2086 # words
 	dmchain $what --speed 8M >/dev/null 2>&1 &
-	sleep 0.7
+	wait_for 20 running g || fail "$what does not start"
 	kill -KILL $!
 	wait $! 2>/dev/null
 	run_ok "killed: ${what%% *} goes on" dmchain job wait g
@@ -223,6 +232,32 @@ is "$(paths g)" "g0" "all is in the base"
 run_ok "recover has nothing to do" dmchain recover g --json
 is "$(output | jq -c .[].done)" '[]' "it says so"
 dmchain close g
+
+# Before the start, in the middle of it, behind it
+stack h chain
+for delay in 0.01 0.03 0.06 0.1 0.15 0.2 0.3 0.5; do
+	for what in "stream h --into 1 --base 4" "commit h --top 1 --base 3"; do
+		[ ! -e h.committed ] || what=${what/stream*/commit h --top 1 --base 3}
+		# shellcheck disable=SC2086 # words
+		dmchain $what --speed 100K >/dev/null 2>&1 &
+		sleep $delay
+		kill -KILL $!
+		wait $! 2>/dev/null
+		dmchain recover h >/dev/null || fail "recover after a kill at $delay s of $what"
+		live=$(json 'map(select(.status == "running")) | length' dmchain job list h)
+		[ "$live" = 0 ] || dmchain job cancel h >/dev/null || fail "cancel after $what"
+		[ "$(json 'map(select(.error == "interrupted" and .type == "commit")) | length' dmchain job list h)" = 0 ] ||
+			touch h.committed
+		[ "$(writable h)" = 1 ] || fail "killed at $delay s of $what: a lower layer is writable"
+	done
+done
+same h "kills at many moments: the disk is what it was"
+run_ok "and goes on" dmchain commit h --top 1 --base 3
+same h "the disk is what it was"
+run_ok "close" dmchain close h
+for i in 4 1 0; do
+	run_ok "check h$i" dmchain check h$i.img
+done
 
 is "$(losetup -n -O BACK-FILE | grep -c "$TMP")" 0 "no loop device is left"
 done_testing

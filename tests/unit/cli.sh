@@ -88,7 +88,7 @@ spoil()
 }
 
 commands="create open close list info map check compare table snapshot resize perm
-	new-id unseal recover"
+	new-id unseal recover stream commit pivot job monitor rebase"
 
 # --- Help and usage
 t "no command" 2
@@ -254,6 +254,65 @@ t "perm matrix of something" 2 perm matrix ./top
 t "perm --rst alone" 2 perm --rst
 t "perm --help" 0 perm --help
 says "options of hold stand before its command" "hold OPERATION .*\[LAYERS\] -- COMMAND...\$"
+
+# --- jobs, as far as it goes without a disk
+t "job list" 0 job list
+says "has a head" '^job  *disk  *type  *status'
+t "job list --json" 0 job list --json
+is "no jobs" "$(get "o")" '[]'
+t "job list of a disk that isn't open" 1 job list nodisk
+t "job list of two" 2 job list a b
+t "job without a word" 2 job
+t "job of another word" 2 job fly 3
+for verb in show wait pause resume cancel; do
+	t "job $verb of nothing" 2 job $verb
+	t "job $verb of no job" 1 job $verb 3
+	says "it says where they are" 'dmchain job list'
+done
+t "job speed without a rate" 2 job speed 3
+t "job speed of no job" 1 job speed 3 1M
+t "job show with a rate" 2 job show 3 1M
+t "--timeout is of wait" 2 job pause 3 --timeout 5
+t "--wait is of resume" 2 job cancel 3 --wait
+t "pivot of no job" 1 pivot nodisk
+t "pivot of nothing" 2 pivot
+t "monitor of something" 2 monitor nodisk
+for verb in stream commit; do
+	t "$verb of nothing" 2 $verb
+	t "$verb of a disk that isn't open" 1 $verb nodisk
+	t "$verb --dry-run" 1 $verb nodisk --dry-run
+	t "$verb with a bad speed" 2 $verb nodisk --speed fast
+	t "$verb with a bad policy" 2 $verb nodisk --on-error cry
+	says "it says which there are" 'report, ignore, stop or enospc'
+	t "$verb in two ways" 2 $verb nodisk --dry-run --background
+	t "$verb on a closed descriptor" 2 $verb nodisk --base fd:77
+done
+t "stream has no --top" 2 stream nodisk --top 1
+t "commit has no --into" 2 commit nodisk --into 1
+
+# --- rebase
+t "create for rebase" 0 create rbase --size 8M
+t "another" 0 create rother --size 8M
+t "a layer" 0 create rtop --backing rbase --backing-format chain
+t "rebase without a parent" 2 rebase rtop
+t "rebase without a format" 2 rebase rtop --backing rother
+t "rebase on itself" 4 rebase rtop --backing rtop --backing-format chain
+t "rebase on nothing" 1 rebase rtop --backing nowhere --backing-format chain
+t "rebase" 0 rebase rtop --backing rother --backing-format chain --json
+is "its keys" "$(get "sorted(o)")" '["data-bytes", "parent", "path", "uuid", "zero-bytes"]'
+is "its parent" "$(get "o['parent'].split('/')[-1]")" '"rother"'
+t "info" 0 info ./rtop --json
+is "it stands there" "$(get "[l['path'].split('/')[-1] for l in o['layers']]")" '["rtop", "rother"]'
+is "which is sealed" "$(get "o['layers'][1]['marks']")" '["sealed"]'
+t "rebase --unsafe, in a sealed one's place" 3 rebase rother --backing rbase --backing-format chain --unsafe
+rm rother
+t "a parent that is gone" 4 rebase rtop --backing rbase --backing-format chain
+t "is no matter to --unsafe" 0 rebase rtop --backing rbase --backing-format chain --unsafe
+t "the chain is found" 0 map ./rtop
+exec 9<> rtop
+t "rebase by a descriptor" 0 rebase fd:9 --backing rbase --backing-format chain
+t "and its number" 0 rebase --fd 9 --backing rbase --backing-format chain
+exec 9<&-
 
 # --- locks, odd names, output that can't be written
 exec 9< copy
