@@ -726,8 +726,12 @@ static const char *lower_forbids_write(const struct chain_header *h)
 	return NULL;
 }
 
-/* Another machine, or another copy of what this kernel had open? */
-static const char *use_forbids_write(const struct chain_header *h)
+/*
+ * Another machine, or another copy of what this kernel had open? A lower layer
+ * that failed under a job keeps its mark: nobody else has its UUID open here, and
+ * its link says that it is the right one.
+ */
+static const char *use_forbids_write(const struct chain_header *h, bool lower)
 {
 	struct chain_id host;
 
@@ -736,7 +740,7 @@ static const char *use_forbids_write(const struct chain_header *h)
 	chain_host_id(&host);
 	if (!chain_id_equal(&h->use_host, &host))
 		return "Layer is in use by another machine (feature force takes it)";
-	if (chain_id_equal(&h->use_boot, &chain_instance))
+	if (!lower && chain_id_equal(&h->use_boot, &chain_instance))
 		return "Layer is a copy of an open one (feature force takes it)";
 	return NULL;	/* this machine crashed: nothing to repair */
 }
@@ -770,7 +774,7 @@ static int open_rw_locked(struct chain_disk *disk, struct chain_att *att,
 	/* Seals and marks of commits are for the job to know. */
 	no = lower ? lower_forbids_write(&l->hdr) : marks_forbid_write(&l->hdr);
 	if (!no && !force)
-		no = use_forbids_write(&l->hdr);
+		no = use_forbids_write(&l->hdr, lower);
 	if (no) {
 		*error = (char *)no;
 		return -EBUSY;
