@@ -203,6 +203,13 @@ static bool own_record(const struct chain_job *job)
 		chain_id_equal(&h->record.base, &job->base->uuid));
 }
 
+/* It has begun, and goes on. Once it has ended the next one is another. */
+static bool goes_on(const struct chain_job *job)
+{
+	return own_record(job) &&
+	       !(job->top->hdr.record.flags & DM_CHAIN_RECORD_DONE);
+}
+
 /* Other jobs that have not ended, or whose traces would be lost. */
 static int check_records(const struct chain_job *job)
 {
@@ -238,7 +245,8 @@ static bool other_children(const struct chain_job *job)
 		if (layer_at(job, i)->format == DM_CHAIN_FORMAT_CHAIN &&
 		    layer_at(job, i)->hdr.marks & DM_CHAIN_MARK_MANY_CHILDREN)
 			return true;
-	return false;
+	/* It has been merged before: what was above it is a child of the base. */
+	return own_record(job);
 }
 
 static u64 base_size_then(const struct chain_job *job)
@@ -302,7 +310,7 @@ static int commit_check(struct chain_job *job, u32 flags)
 
 	if (!r)
 		r = check_base(job, flags);
-	if (!r && other_children(job) && !own_record(job) &&
+	if (!r && other_children(job) && !goes_on(job) &&
 	    !(flags & DM_CHAIN_JOB_FORCE))
 		r = -EMLINK;
 	return r ?: check_access(job);
@@ -458,12 +466,12 @@ static int set_record(struct chain_job *job, struct chain_header *h)
 	int r = 0;
 
 	h->limit = h->size;
-	if (own_record(job)) {
-		rec->flags &= ~DM_CHAIN_RECORD_DONE;
+	if (goes_on(job))
 		return 0;
-	}
+	/* Merged before: the layers between bear that id, what is on the base its c1. */
+	if (!own_record(job))
+		chain_random_id(&h->job);
 	memset(rec, 0, sizeof(*rec));
-	chain_random_id(&h->job);
 	h->marks |= DM_CHAIN_MARK_JOB;
 	rec->type = DM_CHAIN_RECORD_COMMIT;
 	rec->base_format = job->base->format;

@@ -294,23 +294,32 @@ unsigned int chain_job_depth(const struct chain_job *job,
 	return 0;
 }
 
-bool chain_job_unfinished(const struct chain_job *job, unsigned int depth)
+static const struct chain_header *header_at(const struct chain_job *job,
+					    unsigned int depth)
+{
+	const struct chain_layer *l = chain_job_att(job, depth)->layer;
+
+	return l->format == DM_CHAIN_FORMAT_CHAIN ? &l->hdr : NULL;
+}
+
+const struct chain_header *chain_job_through(const struct chain_job *job,
+					     unsigned int depth)
 {
 	const struct chain_header *through = NULL;
 	unsigned int i;
 
-	for (i = 0; i <= depth; i++) {
-		const struct chain_layer *l = chain_job_att(job, i)->layer;
-		const struct chain_header *h = NULL;
+	for (i = 0; i < depth; i++)
+		through = chain_through(through, header_at(job, i));
+	return through;
+}
 
-		if (l->format == DM_CHAIN_FORMAT_CHAIN)
-			h = &l->hdr;
-		/* The base, too, is read by way of the commit above it. */
-		if (i == depth && through)
-			break;
-		through = chain_through(through, h);
-	}
-	return through && !(through->record.flags & DM_CHAIN_RECORD_DONE);
+bool chain_job_unfinished(const struct chain_job *job, unsigned int depth)
+{
+	/* The base, too, is read by way of the commit above it. */
+	const struct chain_header *h = chain_job_through(job, depth) ?:
+				       chain_through(NULL, header_at(job, depth));
+
+	return h && !(h->record.flags & DM_CHAIN_RECORD_DONE);
 }
 
 int chain_job_claim(struct chain_job *job)

@@ -336,6 +336,10 @@ int chain_job_claim_wait(struct chain_job *job, bool cancellable);
 unsigned int chain_job_depth(const struct chain_job *job,
 			     const struct chain_layer *l);
 
+/** chain_job_through() - header of the commit by way of which a layer is read */
+const struct chain_header *chain_job_through(const struct chain_job *job,
+					     unsigned int depth);
+
 /** chain_job_unfinished() - is a layer read by way of a commit that has not ended */
 bool chain_job_unfinished(const struct chain_job *job, unsigned int depth);
 

@@ -145,6 +145,16 @@ static u64 count_wanted(struct chain_job *job, u64 *zero)
 
 /* --- Before it begins --- */
 
+/*
+ * What a commit has left fits nothing but its record: layers that it has emptied,
+ * and the base's id, which no other link has but that of the layer above it.
+ */
+static bool left_by_commit(const struct chain_job *job)
+{
+	return job->into->hdr.marks & DM_CHAIN_MARK_SPOILED ||
+	       (job->base && chain_job_through(job, job->b));
+}
+
 static int stream_check(struct chain_job *job, u32 flags)
 {
 	const struct chain_att *att = into_att(job);
@@ -152,6 +162,8 @@ static int stream_check(struct chain_job *job, u32 flags)
 
 	if (job->into->format != DM_CHAIN_FORMAT_CHAIN)
 		return -EINVAL;
+	if (left_by_commit(job))
+		return -EBUSY;
 	for (i = job->t; i <= job->b && i < job->ci->nr; i++) {
 		if (chain_job_unfinished(job, i))
 			return -EBUSY;

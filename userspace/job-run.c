@@ -130,7 +130,7 @@ static int start_failed(const struct run *r, int err)
 	switch (-err) {
 	case EBUSY:
 		return msg_fail(EXIT_REFUSED,
-				"%s: %s refused: one of the layers is part of another job that has not ended; dmchain job list %s shows it, finish that first",
+				"%s: %s refused: one of the layers is part of another job that has not ended (dmchain job list %s shows it, finish that first), or was emptied by a commit",
 				name, what, name);
 	case EMLINK:
 		return msg_fail(EXIT_REFUSED,

@@ -1,0 +1,92 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=200 group=jobs
+#
+# What a commit of lower layers leaves: its top still shows what it did, by way of
+# its record, and may become a disk of its own. Nothing that is done with that disk
+# may be seen at the one that went on above the base, nor lock either of them out.
+
+. "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/chain.sh"
+. "$(dirname "$0")/../lib/jobs.sh"
+
+cd "$TMP" || exit 1
+
+# fill DISK FIRST-MIB LETTER
+fill()
+{
+	head -c 1M /dev/zero | tr '\0' "$3" |
+		dd of=/dev/mapper/"$1" bs=1M seek="$2" iflag=fullblock oflag=direct status=none
+}
+
+# contents DISK
+contents()
+{
+	dd if=/dev/mapper/"$1" bs=1M iflag=direct status=none | sha256sum
+}
+
+# Layers 0 to 2 merged into 0, 3 above that; then 2, merged, is opened as e
+merged()	# merged NAME
+{
+	rm -f ./*.img
+	dmchain create 0.img --size 8M >/dev/null
+	dmchain open d 0.img
+	fill d 0 a
+	fill d 2 a
+	dmchain snapshot d=1.img >/dev/null
+	fill d 1 b
+	dmchain snapshot d=2.img >/dev/null
+	fill d 2 c
+	range=$(contents d)
+	dmchain snapshot d=3.img >/dev/null
+	fill d 3 d
+	above=$(contents d)
+	run_ok "$1: commit" dmchain commit d --top 1 --base 3
+	is "$(contents d)" "$above" "$1: the disk is what it was"
+	run_ok "$1: close" dmchain close d
+	run_ok "$1: the range's top is freed" dmchain unseal 2.img
+	run_ok "$1: and opens" dmchain open e 2.img
+	is "$(contents e)" "$range" "$1: as what it was"
+}
+
+merged "into the same base"
+fill e 0 X
+mine=$(contents e)
+run_ok "a layer above it" dmchain snapshot e=4.img
+refused 3 "has other children" "to merge it again would lose the first disk" dmchain commit e --top 1 --base 3
+run_ok "which can be forced" dmchain commit e --top 1 --base 3 --force
+is "$(contents e)" "$mine" "its disk is what it was"
+dmchain close e
+refused 4 "was modified" "the first disk is refused: its base has changed" dmchain open d 3.img
+run_ok "the other one opens" dmchain open e 4.img
+is "$(contents e)" "$mine" "and is what it was"
+dmchain close e
+
+merged "into the same base, active"
+fill e 0 X
+mine=$(contents e)
+run_ok "active: a commit into the same base" dmchain commit e --base 2 --force
+is "$(contents e)" "$mine" "active: the base is the disk"
+dmchain close e
+refused 4 "was modified" "active: the first disk is refused" dmchain open d 3.img
+refused 4 "was modified" "active: so is the old top" dmchain open e 2.img
+
+merged "streams"
+fill e 0 X
+mine=$(contents e)
+refused 3 "emptied by a commit" "stream down to the commit's base" dmchain stream e --base 2
+refused 3 "emptied by a commit" "stream into an emptied layer" dmchain stream e --into 1
+is "$(contents e)" "$mine" "the disk is what it was"
+dmchain close e
+run_ok "and opens" dmchain open e 2.img
+is "$(contents e)" "$mine" "as it was"
+run_ok "stream of all of it" dmchain stream e
+dmchain close e
+run_ok "it needs no other layer" dmchain open e 2.img
+is "$(contents e)" "$mine" "and is what it was"
+dmchain close e
+run_ok "the first disk opens" dmchain open d 3.img
+is "$(contents d)" "$above" "and is what it was"
+dmchain close d
+
+done_testing_jobs
