@@ -110,6 +110,7 @@ enum plant {
 	CLEAR_TOGETHER,		/* all layers in one round */
 	CLEAR_TOP_FIRST,	/* T before what it hides */
 	CLEAR_BEFORE_BASE,	/* no wait for the base's data and bits */
+	TOP_NOT_DURABLE,	/* ... nor for those at T before the copy */
 	GUEST_TO_BASE,		/* held blocks, too, are written at the base */
 	LOOKUP_EARLY,		/* lookups switch when copied */
 	LOOKUP_LATE,		/* ... only after the next round captured */
@@ -118,6 +119,7 @@ enum plant {
 	DAMAGE_MOVED,		/* a damaged block is taken for zeroes */
 	PENDING_NOT_SEEN,	/* first writes under way when routes change */
 	CANCEL_FORGETS_BASE,	/* flushes after a cancel leave the base out */
+	CANCEL_NOT_DRAINED,	/* ... once it was flushed with a write under way */
 	BASE_MARKED_FIRST,	/* C2 before C1 */
 	MARKS_TOGETHER,		/* C1 and C2 in one round */
 	RECORD_OLD_ID_ONLY,	/* job record accepts c0, not c1 */
@@ -127,6 +129,8 @@ enum plant {
 	SPOILED_WITHOUT_KEY,	/* any overlay may use a spoiled base */
 	RAW_PRINT_KEPT,		/* the record doesn't void the fingerprint */
 	PIVOT_SAME_CID,		/* base un-spoiled, then T retired */
+	PIVOT_EARLY,		/* while T holds a block */
+	AGAIN_SAME_CID,		/* T, merged before: the base keeps its id */
 	RELINK_FIRST,		/* O re-linked, then base un-spoiled */
 	BASE_STAYS_SMALL,	/* base not grown to T's size first */
 	SHORT_STAYS_SHORT,	/* M's end still hides the base in the job */
@@ -206,6 +210,7 @@ struct hdr {
 	u8 decision;
 	u8 job, range;		/* commit record; range: mask of BIT(uuid) */
 	u8 base, c0, c1;
+	u8 done;		/* that commit has ended */
 	u8 spoiled;		/* by which job */
 	u8 mirror, source;	/* of a target: enum mirror_mark */
 	u8 retired;		/* to which UUID */
@@ -226,9 +231,9 @@ struct layer {
 	u8 present_due;		/* planted PRESENCE_LATE */
 	u8 captured;		/* blocks in the round under way */
 	u8 cap[NR_BLOCKS];	/* their states: the round's write buffers */
+	u8 lifted;		/* in a commit's range: its end means nothing */
 	u8 clear;		/* commit: blocks to be written `absent` */
 	u8 clearing;		/* ... by the round under way */
-	u8 share;		/* hidden: bits may share the data's FLUSH */
 	u8 track, track_cap;	/* change flags: in memory, in the round, */
 	u8 tracked;		/* durable */
 	u8 punch, punching;	/* blocks to be punched, being punched */
@@ -443,6 +448,7 @@ const char *open_chain(const struct image *im, int top, bool rw,
 		       struct chain *c);
 void image_latest(const struct state *s, struct image *im);
 int open_disk(const struct image *im, int d, struct chain *c);
+bool is_lifted(const struct image *im, const struct chain *c, int i);
 void image_block(const struct image *im, const struct chain *c, int b,
 		 u8 v[NR_SECTORS]);
 void latest_block(const struct image *im, const struct chain *c, int b,

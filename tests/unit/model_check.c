@@ -240,6 +240,21 @@ int open_disk(const struct image *im, int d, struct chain *c)
 	return found;
 }
 
+/*
+ * Spoiled by the commit by way of whose record it is read: what is seen there and
+ * is not in a map of the range is in the base, wherever the layer may end.
+ */
+bool is_lifted(const struct image *im, const struct chain *c, int i)
+{
+	const struct hdr *h = header_of(im, c->l[i]), *record = NULL;
+
+	for (int k = 0; k < i; k++)
+		if (im->hdr[c->l[k]])
+			record = record_below(hdr(im->hdr[c->l[k]]), record);
+	return record && h && h->spoiled == record->job && h->uuid != record->base &&
+	       !planted(SHORT_STAYS_SHORT);
+}
+
 /* --- what is seen through a chain --- */
 
 typedef bool (*seen_fn)(const void *expected, const u8 v[NR_SECTORS]);
@@ -281,6 +296,7 @@ static bool all_views(const struct image *im, const struct chain *c, int i, int 
 	static const u8 zeroes[NR_SECTORS];
 	static const u8 eio[NR_SECTORS] = { EIO_READ, EIO_READ };
 	const struct hdr *h;
+	bool lifted;
 	u8 states;
 	int l;
 
@@ -290,7 +306,8 @@ static bool all_views(const struct image *im, const struct chain *c, int i, int 
 	if (model.sc->kind[l] == RAW)
 		return all_data(im, l, b, seen, expected);
 	h = hdr(im->hdr[l]);
-	if (i && b >= h->size)
+	lifted = is_lifted(im, c, i);
+	if (i && b >= h->size && !lifted)
 		return seen(expected, zeroes);
 	states = states_of(im, l, b);
 	if (states & BIT(DATA) && !all_data(im, l, b, seen, expected))
@@ -301,7 +318,7 @@ static bool all_views(const struct image *im, const struct chain *c, int i, int 
 		return false;
 	if (!(states & BIT(ABSENT)))
 		return true;
-	if (b >= h->limit)
+	if (b >= h->limit && !lifted)
 		return seen(expected, zeroes);
 	return all_views(im, c, i + 1, b, seen, expected);
 }

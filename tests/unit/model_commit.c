@@ -35,7 +35,8 @@ static int commit_start(struct state *s, int me)
 	if (!there || (base->many && !planted(COMMIT_SHARED_BASE)))
 		return STEP_END;
 	top = header_in_force(s, model.sc->commit_top);
-	s->a[me].x = top->job ? top->c1 : fresh_cid(s);
+	s->a[me].x = top->job && (!top->done || planted(AGAIN_SAME_CID)) ?
+		     top->c1 : fresh_cid(s);
 	return STEP_NEXT;
 }
 
@@ -84,6 +85,7 @@ static void build_record(struct state *s, int me, struct hdr *h)
 	h->job = JOB;
 	h->range = BIT(2) | BIT(3);
 	h->base = 1;
+	h->done = 0;
 	if (h->c1 != s->a[me].x) {
 		h->c0 = base->cid;
 		h->c1 = s->a[me].x;
@@ -92,15 +94,22 @@ static void build_record(struct state *s, int me, struct hdr *h)
 		h->limit = h->size;
 }
 
-/* Once it shows what T shows, its own ends mean nothing any more. */
+/* In memory the ends of the layers between mean nothing from here on. */
+static int commit_lift(struct state *s, int me)
+{
+	(void)me;
+	if (model.sc->kind[1] == CHAIN && !planted(SHORT_STAYS_SHORT))
+		s->l[1].lifted = 1;
+	return STEP_NEXT;
+}
+
+/* On disk the mark says the same. */
 static void build_spoiled_middle(struct state *s, struct hdr *h)
 {
 	if (h->spoiled == JOB || planted(MIDDLE_NOT_MARKED))
 		return;
 	h->spoiled = JOB;
 	h->cid = fresh_cid(s);
-	if (!planted(SHORT_STAYS_SHORT))
-		h->size = h->limit = header_in_force(s, 2)->size;
 }
 
 static void build_spoiled_base(struct state *s, int me, struct hdr *h)
@@ -160,16 +169,17 @@ static void copy_down(struct state *s, int from, int b)
 			   unit_read(&s->u[from][data_unit(b, i)]));
 }
 
+static int commit_copy(struct state *s, int me);
 static int commit_copied(struct state *s, int me);
 static int commit_clear(struct state *s, int me);
 static int commit_drain(struct state *s, int me);
 
 /*
- * C3: a block that the range holds, locked. What is new at T need not be durable
- * yet: it is over a copy that is, or was durable when the record was written. A
- * write that was on its way to T when the route changed makes T hold a block
- * when it completes, so it is waited for before that is asked. A damaged block
- * can't be moved: the job fails, the record stays.
+ * C3: a block that the range holds, locked. What is new at T has to be durable: it
+ * would be there as a whole or not at all, while the base's copy goes over what was
+ * there before. A write that was on its way to T when the route changed makes T
+ * hold a block when it completes, so it is waited for before that is asked. A
+ * damaged block can't be moved: the job fails, the record stays.
  */
 static int commit_pick(struct state *s, int me)
 {
@@ -177,7 +187,7 @@ static int commit_pick(struct state *s, int me)
 	struct disk *k = disk_of(s, me);
 	int from;
 
-	if (a->b == NR_BLOCKS)
+	if (a->b == NR_BLOCKS - (planted(PIVOT_EARLY) && is_active()))
 		return go_to(s, me, commit_drain);
 	if (k->inflight & BIT(a->b) && !planted(PENDING_NOT_SEEN))
 		return STEP_WAIT;
@@ -190,8 +200,21 @@ static int commit_pick(struct state *s, int me)
 		return STEP_END;
 	k->lock |= BIT(a->b);
 	a->y = from;
+	if (model.sc->kind[model.sc->commit_top] == CHAIN &&
+	    uncommitted(s, model.sc->commit_top, a->b) && !planted(TOP_NOT_DURABLE)) {
+		ask_round(s, model.sc->commit_top, me);
+		return STEP_NEXT;
+	}
 	copy_down(s, from, a->b);
 	return go_to(s, me, commit_copied);
+}
+
+static int commit_copy(struct state *s, int me)
+{
+	if (!rounds_done(s, me))
+		return STEP_WAIT;
+	copy_down(s, s->a[me].y, s->a[me].b);
+	return STEP_NEXT;
 }
 
 static void ask_to_clear(struct state *s, int me, int l, int b)
@@ -277,25 +300,26 @@ static int commit_cleared(struct state *s, int me)
 	return go_to(s, me, commit_pick);
 }
 
-/* Active: stop the guest for the pivot; what it left is made durable. */
+/*
+ * Active: the pivot. T holds nothing, durably, and no write is on its way there: the
+ * guest goes on in the base alone. Until the base's header is durable T would open,
+ * by way of its record, and show the same.
+ */
 static int commit_drain(struct state *s, int me)
 {
 	struct disk *k = disk_of(s, me);
 
 	if (!is_active())
 		return STEP_NEXT;
-	if (k->inflight)
-		return STEP_WAIT;
-	k->paused = 1;
-	ask_round(s, model.sc->commit_top, me);
-	ask_round(s, model.sc->commit_base, me);
+	k->chain = (struct chain){ .n = 1, .l = { model.sc->commit_base } };
+	k->to_base = 0;
+	k->written = BIT(model.sc->commit_base);
 	return STEP_NEXT;
 }
 
 /* End of an intermediate commit: O stands on the base. */
 static void relink_over(struct state *s, int me, struct hdr *h)
 {
-	const struct hdr *top = header_in_force(s, 2), *mid = header_in_force(s, 1);
 	int base = model.sc->commit_base;
 
 	h->parent = base + 1;
@@ -303,9 +327,7 @@ static void relink_over(struct state *s, int me, struct hdr *h)
 		h->parent_cid = unit_read(&s->u[base][data_unit(0, 0)]);
 	else
 		h->parent_cid = s->a[me].x;
-	h->limit = min_u8(h->limit, min_u8(top->size, top->limit));
-	if (model.sc->kind[1] == CHAIN)
-		h->limit = min_u8(h->limit, min_u8(mid->size, mid->limit));
+	h->limit = min_u8(h->limit, header_in_force(s, 2)->size);
 }
 
 /*
@@ -345,18 +367,27 @@ static void build_end_above(struct state *s, int me, int l, struct hdr *h)
 		h->retired = model.sc->commit_base + 1;
 }
 
+/* T goes on to show what it did, but there is nothing left to do. */
+static void build_done(struct state *s, int me, int l, struct hdr *h)
+{
+	(void)s;
+	(void)me;
+	(void)l;
+	if (!is_active())
+		h->done = 1;
+}
+
 static int commit_table(struct state *s, int me)
 {
 	struct disk *k = disk_of(s, me);
 	struct chain c = { 0 };
 
-	if (!is_active())
-		c.l[c.n++] = model.sc->commit_over;
+	if (is_active())
+		return STEP_NEXT;
+	c.l[c.n++] = model.sc->commit_over;
 	c.l[c.n++] = model.sc->commit_base;
 	k->chain = c;
-	k->to_base = 0;
-	k->paused = 0;
-	return STEP_END;
+	return STEP_NEXT;
 }
 
 const struct step op_commit[] = {
@@ -364,18 +395,21 @@ const struct step op_commit[] = {
 	STEP("commit: T spells out what reads zero by shortness", commit_spell_out),
 	STEP("commit: durable in T", wait_rounds),
 	HEADER("C1: header T {job record}", C_BASE | C_TOP, build_c1),
+	STEP("C1: ends of layers between mean nothing", commit_lift),
 	HEADER("C2: headers M, B {spoiled, cid}", C_BASE | C_MID | C_TOP, build_c2),
 	STEP("C3: writes to the base from here on", commit_route),
-	STEP("C4: lock a block, copy the visible version", commit_pick),
+	STEP("C4: lock a block; T durable? copy the visible version", commit_pick),
+	STEP("C4: durable at T; copy the visible version", commit_copy),
 	STEP("C5: copied; round: base", commit_copied),
 	STEP("C6: durable; round: clear the next layer up", commit_clear),
 	STEP("C7: cleared; lookups switch, unlock", commit_cleared),
-	STEP("commit end: suspend, F1", commit_drain),
-	STEP("commit end: F1 done", wait_rounds),
+	STEP("commit end: pivot, in memory", commit_drain),
 	HEADER("commit end: header B {not spoiled, ...}", C_BASE | C_OVER, build_end),
 	HEADER("commit end: header O {parent B, c1}; raw B: T {retired}",
 	       C_TOP | C_OVER, build_end_above),
 	STEP("commit end: table", commit_table),
+	HEADER("commit end: header T {record, done}", C_TOP, build_done),
+	STEP("commit end", finish),
 };
 
 /* --- what may happen beside a commit --- */
@@ -398,15 +432,28 @@ static int commit_cancel(struct state *s, int me)
 		return STEP_END;
 	if (op_commit[s->a[job].pc].run != commit_pick || k->lock)
 		return STEP_WAIT;
+	if (k->inflight && !planted(CANCEL_NOT_DRAINED))
+		return STEP_WAIT;
 	s->a[job].done = 1;
 	k->to_base = 0;
 	if (planted(CANCEL_FORGETS_BASE))
 		k->written &= ~BIT(model.sc->commit_base);
+	ask_round(s, model.sc->commit_base, me);
+	return STEP_NEXT;
+}
+
+/* From here on no guest flush has to cover the base. */
+static int commit_settled(struct state *s, int me)
+{
+	if (!rounds_done(s, me))
+		return STEP_WAIT;
+	disk_of(s, me)->written &= ~BIT(model.sc->commit_base);
 	return STEP_END;
 }
 
 const struct step op_commit_cancel[] = {
-	STEP("commit cancelled", commit_cancel),
+	STEP("commit cancelled, nothing under way; round: base", commit_cancel),
+	STEP("commit cancelled: base durable", commit_settled),
 };
 
 /* create --backing of the base as layer 4, offline, under a half-done commit. */

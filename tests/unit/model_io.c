@@ -18,12 +18,12 @@ static bool is_raw(int l)
 /* Nothing of the chain below shows through at @b. */
 static bool ends_above(const struct state *s, int l, int b)
 {
-	return !is_raw(l) && b >= hdr(s->l[l].hdr)->limit;
+	return !is_raw(l) && !s->l[l].lifted && b >= hdr(s->l[l].hdr)->limit;
 }
 
 static bool is_short(const struct state *s, int l, int b)
 {
-	return !is_raw(l) && b >= hdr(s->l[l].hdr)->size;
+	return !is_raw(l) && !s->l[l].lifted && b >= hdr(s->l[l].hdr)->size;
 }
 
 static void read_block(const struct state *s, int l, int b, u8 v[NR_SECTORS])
@@ -300,8 +300,8 @@ static int round_start(struct state *s, int me)
 	if (y->failed)
 		return ROUND_START;
 	y->busy = 1;
-	/* Clears, and bits of hidden blocks, need no FLUSH before them. */
-	y->one_flush = !(y->dirty & ~y->share);
+	/* Clears need no FLUSH before them. */
+	y->one_flush = !y->dirty;
 	if (!is_raw(l))
 		capture(y);
 	if (!y->captured) {
@@ -402,7 +402,6 @@ static int round_end(struct state *s, int me)
 	for (int b = 0; b < NR_BLOCKS; b++)
 		if (y->clearing & BIT(b) && !planted(LOOKUP_LATE))
 			y->cur[b] = ABSENT;
-	y->share &= ~y->captured;
 	y->captured = y->clearing = y->track_cap = 0;
 	memset(y->cap, 0, sizeof(y->cap));
 	y->busy = y->one_flush = 0;

@@ -239,6 +239,8 @@ static int open_load(struct state *s, int me)
 		open_flushed(s, top, l);
 		load_layer(s, l);
 	}
+	for (int i = 0; i < s->d[d].chain.n; i++)
+		s->l[s->d[d].chain.l[i]].lifted = is_lifted(&im, &s->d[d].chain, i);
 	s->d[d].opened = planted(OPEN_MARK_LATE);
 	return STEP_NEXT;
 }
