@@ -458,12 +458,15 @@ static int set_record(struct chain_job *job, struct chain_header *h)
 	int r = 0;
 
 	h->limit = h->size;
-	if (own_record(job)) {
-		rec->flags &= ~DM_CHAIN_RECORD_DONE;
+	if (own_record(job) && !(rec->flags & DM_CHAIN_RECORD_DONE))
 		return 0;
-	}
+	/*
+	 * After one that is done it has the same id, by which the layers between
+	 * are spoiled; but what stands on the base now must refuse it from here on.
+	 */
+	if (!own_record(job))
+		chain_random_id(&h->job);
 	memset(rec, 0, sizeof(*rec));
-	chain_random_id(&h->job);
 	h->marks |= DM_CHAIN_MARK_JOB;
 	rec->type = DM_CHAIN_RECORD_COMMIT;
 	rec->base_format = job->base->format;
