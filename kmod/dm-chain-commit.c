@@ -25,8 +25,9 @@
  * of blocks that the layer lacks, under the lock. What the base refuses is
  * written at the top, so they may have come back.
  *
- * T's map first: a block that was written there for the first time is there as a
- * whole or not at all, while in B it is laid over what it hides.
+ * T's map first: what the base refused was written at T with nothing between the
+ * two. It is there as a whole or not at all, while in B it is laid over what it
+ * hides. (What M holds, or T has held since the record, needs no such care.)
  *
  * Bottom-up: when a layer's copy goes, all that could show in its place is B,
  * durable, with what is seen at T. So it doesn't matter of which size blocks
@@ -699,11 +700,41 @@ static int top_durable(struct chain_job *job, sector_t start, sector_t end)
 	return 0;
 }
 
+/*
+ * Damage below what is seen would show when that has gone, and what was lost
+ * there nobody knows.
+ */
+static bool damaged(struct chain_job *job, sector_t start, sector_t end)
+{
+	struct chain_clear c;
+	unsigned int i, state;
+	u64 block, n;
+
+	for (i = job->t; i < job->b; i++) {
+		const struct chain_layer *l = layer_at(job, i);
+
+		if (!blocks_in(l, start, end, &c))
+			continue;
+		for (block = c.block; block < c.block + c.n; block += n) {
+			n = chain_statemap_run(&l->map, block,
+					       c.block + c.n - block, &state);
+			if (state == DM_CHAIN_DAMAGED)
+				return true;
+		}
+	}
+	return false;
+}
+
 static int move_down(struct chain_job *job, sector_t start, sector_t end)
 {
 	struct chain_plan *p = job->plan;
-	int r = top_durable(job, start, end);
+	int r;
 
+	p->end = end;
+	job->fatal = false;
+	if (damaged(job, start, end))
+		return -EIO;
+	r = top_durable(job, start, end);
 	job->fatal = r;
 	if (r)
 		return r;

@@ -107,16 +107,14 @@ enum plant {
 	STREAM_KEEPS_LIMIT,	/* see-through limit not lowered */
 
 	/* commit */
-	CLEAR_TOGETHER,		/* visible and hidden copies in one round */
-	CLEAR_VISIBLE_FIRST,
+	CLEAR_TOGETHER,		/* all layers in one round */
+	CLEAR_TOP_FIRST,	/* T before what it hides */
 	CLEAR_BEFORE_BASE,	/* no wait for the base's data and bits */
-	HIDDEN_NOT_DURABLE,	/* touches blocks with uncommitted changes */
 	GUEST_TO_BASE,		/* held blocks, too, are written at the base */
 	LOOKUP_EARLY,		/* lookups switch when copied */
 	LOOKUP_LATE,		/* ... only after the next round captured */
 	NO_MOVE_LOCK,		/* writes at T only between C4 and C7 */
 	TWO_WRITERS,		/* the job writes map sectors by itself */
-	HIDDEN_DAMAGE_STAYS,	/* M's damage is not cleared with the rest */
 	DAMAGE_MOVED,		/* a damaged block is taken for zeroes */
 	PENDING_NOT_SEEN,	/* first writes under way when routes change */
 	CANCEL_FORGETS_BASE,	/* flushes after a cancel leave the base out */

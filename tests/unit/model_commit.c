@@ -138,20 +138,13 @@ static int commit_route(struct state *s, int me)
 	return STEP_NEXT;
 }
 
-/* Changes of this block that are not durable yet, in all layers it may be in. */
-static bool ask_to_settle(struct state *s, int me, int b)
+/* Damage can't be moved, nor may it show when what hides it has gone. */
+static bool range_damaged(const struct state *s, int b)
 {
-	bool pending = false;
-
-	if (planted(HIDDEN_NOT_DURABLE) || planted(TWO_WRITERS))
-		return false;
-	for (int l = 0; l <= model.sc->commit_top; l++) {
-		if (model.sc->kind[l] != CHAIN || !uncommitted(s, l, b))
-			continue;
-		ask_round(s, l, me);
-		pending = true;
-	}
-	return pending;
+	for (int l = model.sc->commit_base + 1; l <= model.sc->commit_top; l++)
+		if (model.sc->kind[l] == CHAIN && s->l[l].cur[b] == DAMAGED)
+			return true;
+	return false;
 }
 
 /* C4: the version that is seen goes to the base. */
@@ -168,11 +161,12 @@ static void copy_down(struct state *s, int from, int b)
 }
 
 static int commit_copied(struct state *s, int me);
-static int commit_settled(struct state *s, int me);
+static int commit_clear(struct state *s, int me);
 static int commit_drain(struct state *s, int me);
 
 /*
- * C3: a block that the range holds, locked, without uncommitted changes. A
+ * C3: a block that the range holds, locked. What is new at T need not be durable
+ * yet: it is over a copy that is, or was durable when the record was written. A
  * write that was on its way to T when the route changed makes T hold a block
  * when it completes, so it is waited for before that is asked. A damaged block
  * can't be moved: the job fails, the record stays.
@@ -192,46 +186,23 @@ static int commit_pick(struct state *s, int me)
 		a->b++;
 		return go_to(s, me, commit_pick);
 	}
-	if (s->l[from].cur[a->b] == DAMAGED && !planted(DAMAGE_MOVED))
+	if (range_damaged(s, a->b) && !planted(DAMAGE_MOVED))
 		return STEP_END;
-	if (ask_to_settle(s, me, a->b))
-		return go_to(s, me, commit_settled);
 	k->lock |= BIT(a->b);
 	a->y = from;
 	copy_down(s, from, a->b);
 	return go_to(s, me, commit_copied);
 }
 
-static int commit_settled(struct state *s, int me)
-{
-	return rounds_done(s, me) ? go_to(s, me, commit_pick) : STEP_WAIT;
-}
-
 static void ask_to_clear(struct state *s, int me, int l, int b)
 {
-	if (s->l[l].cur[b] == ABSENT)
-		return;
-	if (planted(HIDDEN_DAMAGE_STAYS) && s->l[l].cur[b] == DAMAGED)
+	if (model.sc->kind[l] != CHAIN || s->l[l].cur[b] == ABSENT)
 		return;
 	s->l[l].clear |= BIT(b);
 	ask_round(s, l, me);
 }
 
-/*
- * Copies below the visible one. Its own bit is durable, so they are hidden.
- * Damage, too, is cleared: it would show when the visible copy has gone.
- */
-static void clear_hidden(struct state *s, int me, int visible, int b)
-{
-	for (int l = visible - 1; l > model.sc->commit_base; l--)
-		if (model.sc->kind[l] == CHAIN)
-			ask_to_clear(s, me, l, b);
-}
-
-/*
- * C5: base and hidden copies in one round. The base's bit needs no FLUSH
- * between the data and itself: the block is still hidden.
- */
+/* C5: the base, with a round of its own. */
 static int commit_copied(struct state *s, int me)
 {
 	struct actor *a = &s->a[me];
@@ -240,12 +211,6 @@ static int commit_copied(struct state *s, int me)
 	for (int i = 0; i < NR_SECTORS; i++)
 		unit_done(&s->u[base][data_unit(a->b, i)]);
 	set_block(s, base, a->b, s->l[a->y].cur[a->b] == DATA ? DATA : ZERO);
-	s->l[base].share |= s->l[base].dirty & BIT(a->b);
-	if (!planted(CLEAR_VISIBLE_FIRST))
-		clear_hidden(s, me, a->y, a->b);
-	if (planted(CLEAR_TOGETHER) || planted(CLEAR_VISIBLE_FIRST) ||
-	    planted(CLEAR_BEFORE_BASE))
-		ask_to_clear(s, me, a->y, a->b);
 	if (!planted(CLEAR_BEFORE_BASE))
 		ask_round(s, base, me);
 	if (planted(LOOKUP_EARLY)) {
@@ -253,6 +218,8 @@ static int commit_copied(struct state *s, int me)
 		s->l[a->y].cur[a->b] = ABSENT;
 		disk_of(s, me)->lock &= ~BIT(a->b);
 	}
+	/* From here on: how far the clearing has come. */
+	a->y = 0;
 	return STEP_NEXT;
 }
 
@@ -264,33 +231,47 @@ static void clear_directly(struct state *s, int l, int b)
 	unit_write(u, unit_read(u) & ~(3 << (2 * b)));
 }
 
-/* C6: the visible copy, when nothing older can show in its place. */
+/*
+ * C6: from the layer above the base up to T, each when the one below has been
+ * cleared durably: nothing older can show in its place.
+ */
 static int commit_clear(struct state *s, int me)
 {
 	struct actor *a = &s->a[me];
+	int base = model.sc->commit_base, top = model.sc->commit_top, l;
 
 	if (!rounds_done(s, me))
 		return STEP_WAIT;
-	if (planted(TWO_WRITERS))
-		clear_directly(s, a->y, a->b);
-	else
-		ask_to_clear(s, me, a->y, a->b);
-	return STEP_NEXT;
+	if (planted(CLEAR_TOGETHER)) {
+		for (l = base + 1; l <= top; l++)
+			ask_to_clear(s, me, l, a->b);
+		return STEP_NEXT;
+	}
+	if (++a->y > top - base)
+		return STEP_NEXT;
+	l = planted(CLEAR_TOP_FIRST) ? top + 1 - a->y : base + a->y;
+	if (planted(TWO_WRITERS) && s->l[l].cur[a->b] != ABSENT)
+		clear_directly(s, l, a->b);
+	else if (!planted(TWO_WRITERS))
+		ask_to_clear(s, me, l, a->b);
+	return go_to(s, me, commit_clear);
 }
 
-/* C7: the round that cleared it has turned the lookups; space may go. */
+/* C7: the rounds that cleared it have turned the lookups; space may go. */
 static int commit_cleared(struct state *s, int me)
 {
 	struct actor *a = &s->a[me];
+	int base = model.sc->commit_base, l;
 
 	if (!rounds_done(s, me))
 		return STEP_WAIT;
-	if (planted(TWO_WRITERS))
-		unit_fua_done(&s->u[a->y][U_MAP + map_sector_of(a->b)]);
-	if (planted(LOOKUP_LATE) || planted(TWO_WRITERS))
-		s->l[a->y].cur[a->b] = ABSENT;
-	for (int l = a->y; l > model.sc->commit_base; l--)
+	for (l = model.sc->commit_top; l > base; l--) {
+		if (planted(TWO_WRITERS) && s->l[l].cur[a->b] != ABSENT)
+			unit_fua_done(&s->u[l][U_MAP + map_sector_of(a->b)]);
+		if (planted(LOOKUP_LATE) || planted(TWO_WRITERS))
+			s->l[l].cur[a->b] = ABSENT;
 		s->l[l].punch |= BIT(a->b);
+	}
 	disk_of(s, me)->lock &= ~BIT(a->b);
 	a->b++;
 	return go_to(s, me, commit_pick);
@@ -386,9 +367,8 @@ const struct step op_commit[] = {
 	HEADER("C2: headers M, B {spoiled, cid}", C_BASE | C_MID | C_TOP, build_c2),
 	STEP("C3: writes to the base from here on", commit_route),
 	STEP("C4: lock a block, copy the visible version", commit_pick),
-	STEP("C3: changes of the block durable", commit_settled),
-	STEP("C5: copied; round: base, hidden copies", commit_copied),
-	STEP("C6: durable; round: clear the visible copy", commit_clear),
+	STEP("C5: copied; round: base", commit_copied),
+	STEP("C6: durable; round: clear the next layer up", commit_clear),
 	STEP("C7: cleared; lookups switch, unlock", commit_cleared),
 	STEP("commit end: suspend, F1", commit_drain),
 	STEP("commit end: F1 done", wait_rounds),
