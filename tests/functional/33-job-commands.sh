@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug mem=1024 smp=2 timeout=400 group=main
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=400 group=jobs
 #
 # stream, commit, pivot, job, monitor: what the commands do with a disk, say of
 # it, and leave behind.
