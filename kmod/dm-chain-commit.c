@@ -468,7 +468,10 @@ static int set_record(struct chain_job *job, struct chain_header *h)
 	h->limit = h->size;
 	if (goes_on(job))
 		return 0;
-	/* Merged before: the layers between bear that id, what is on the base its c1. */
+	/*
+	 * After one that is done it has the same id, by which the layers between
+	 * are spoiled; but what stands on the base now must refuse it from here on.
+	 */
 	if (!own_record(job))
 		chain_random_id(&h->job);
 	memset(rec, 0, sizeof(*rec));

@@ -522,7 +522,8 @@ static int record(struct chain_job *job)
 	int r = job->ops->record(job);
 
 	job->prepare_error = r;
-	complete(&job->prepared);
+	/* A second start waits for it, too. */
+	complete_all(&job->prepared);
 	if (r || !held)
 		return r;
 	wait_event_idle(job->wait, !READ_ONCE(job->held) || ended(job));

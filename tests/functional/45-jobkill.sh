@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=500 group=jobs
+# vm: kernels=6.1,6.12,debug long=6.1,6.12,debug mem=1024 smp=2 timeout=500 group=jobs
 #
 # dmchain is killed at random points of stream, commit, the commit of the active
 # layer with its pivot, and of the verbs of jobs: half of the time after a random
