@@ -138,8 +138,8 @@ power_cuts()	# power_cuts NAME CRASHWRITE-OPTIONS...
 	losetup -d "$data"
 }
 
-power_cuts "load" --ops 1200 --threads 3 --hook-every 100 --max 32K --seed "${SEED:-1}"
-power_cuts "whole blocks and parts, flushed often" --ops 1000 --threads 4 --hook-every 100 \
+power_cuts "load" --ops 1200 --threads 3 --hook-every 400 --max 32K --seed "${SEED:-1}"
+power_cuts "whole blocks and parts, flushed often" --ops 1000 --threads 4 --hook-every 330 \
 	--max 8K --flush-percent 15 --parallel-flush --seed "${SEED:-2}"
 
 done_testing

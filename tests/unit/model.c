@@ -394,8 +394,7 @@ static void print_header(FILE *f, const struct hdr *h)
 	print_mark(f, "pending", h->pending);
 	print_mark(f, "decision", h->decision);
 	if (h->job)
-		fprintf(f, " job %u%s base in {%u,%u}", h->job, h->done ? " done" : "",
-			h->c0, h->c1);
+		fprintf(f, " job %u base in {%u,%u}", h->job, h->c0, h->c1);
 	print_mark(f, "spoiled", h->spoiled);
 	print_mark(f, "mirror", h->mirror);
 	print_mark(f, "retired", h->retired);

@@ -110,7 +110,6 @@ enum plant {
 	CLEAR_TOGETHER,		/* all layers in one round */
 	CLEAR_TOP_FIRST,	/* T before what it hides */
 	CLEAR_BEFORE_BASE,	/* no wait for the base's data and bits */
-	TOP_NOT_DURABLE,	/* ... nor for those at T before the copy */
 	GUEST_TO_BASE,		/* held blocks, too, are written at the base */
 	LOOKUP_EARLY,		/* lookups switch when copied */
 	LOOKUP_LATE,		/* ... only after the next round captured */
@@ -119,7 +118,6 @@ enum plant {
 	DAMAGE_MOVED,		/* a damaged block is taken for zeroes */
 	PENDING_NOT_SEEN,	/* first writes under way when routes change */
 	CANCEL_FORGETS_BASE,	/* flushes after a cancel leave the base out */
-	CANCEL_NOT_DRAINED,	/* ... once it was flushed with a write under way */
 	BASE_MARKED_FIRST,	/* C2 before C1 */
 	MARKS_TOGETHER,		/* C1 and C2 in one round */
 	RECORD_OLD_ID_ONLY,	/* job record accepts c0, not c1 */
@@ -128,13 +126,20 @@ enum plant {
 	COMMIT_SHARED_BASE,	/* though the base has another child */
 	SPOILED_WITHOUT_KEY,	/* any overlay may use a spoiled base */
 	RAW_PRINT_KEPT,		/* the record doesn't void the fingerprint */
+	TOP_NOT_DURABLE,	/* what is new at T is moved before it is durable */
+	CANCEL_NOT_DRAINED,	/* writes to the base under way at a cancel */
+	RECORD_MISSING,		/* C2 without C1 */
+	DONE_EARLY,		/* record called done before O is re-linked */
+	DONE_REUSED,		/* another commit with a done record's c1 */
 	PIVOT_SAME_CID,		/* base un-spoiled, then T retired */
-	PIVOT_EARLY,		/* while T holds a block */
-	AGAIN_SAME_CID,		/* T, merged before: the base keeps its id */
+	PIVOT_LATE,		/* though the base has refused a write meanwhile */
+	PIVOT_RECORDED_FIRST,	/* base's header before the switch in memory */
+	PIVOT_UNCLEARED,	/* T's clears not durable at the switch */
 	RELINK_FIRST,		/* O re-linked, then base un-spoiled */
 	BASE_STAYS_SMALL,	/* base not grown to T's size first */
 	SHORT_STAYS_SHORT,	/* M's end still hides the base in the job */
 	SHORT_LIFTED_EARLY,	/* ... lifted before T's zeroes are durable */
+	SHORT_AT_OPEN,		/* ... lifted while it runs, not when opened */
 
 	/* mirror */
 	COMPLETE_FIRST,		/* target complete, then source retired */
@@ -210,7 +215,7 @@ struct hdr {
 	u8 decision;
 	u8 job, range;		/* commit record; range: mask of BIT(uuid) */
 	u8 base, c0, c1;
-	u8 done;		/* that commit has ended */
+	u8 done;		/* the record's job has ended */
 	u8 spoiled;		/* by which job */
 	u8 mirror, source;	/* of a target: enum mirror_mark */
 	u8 retired;		/* to which UUID */
@@ -231,9 +236,9 @@ struct layer {
 	u8 present_due;		/* planted PRESENCE_LATE */
 	u8 captured;		/* blocks in the round under way */
 	u8 cap[NR_BLOCKS];	/* their states: the round's write buffers */
-	u8 lifted;		/* in a commit's range: its end means nothing */
 	u8 clear;		/* commit: blocks to be written `absent` */
 	u8 clearing;		/* ... by the round under way */
+	u8 lifted;		/* in a commit's range: it has no end */
 	u8 track, track_cap;	/* change flags: in memory, in the round, */
 	u8 tracked;		/* durable */
 	u8 punch, punching;	/* blocks to be punched, being punched */
@@ -358,6 +363,7 @@ struct scenario {
 	bool one_side;		/* several disks: all switched or none */
 	bool resume_mirror;	/* check what a resumed mirror would copy */
 	u8 commit_top, commit_base, commit_over;	/* over: 0 if top is active */
+	u8 refused;		/* blocks whose writes the base refuses */
 };
 
 /* One run of the checker; the steps read it. */
@@ -424,6 +430,7 @@ bool rounds_done(struct state *s, int me);
 void live_block(const struct state *s, int d, int b, u8 v[NR_SECTORS]);
 void set_block(struct state *s, int l, int b, enum block_state st);
 bool uncommitted(const struct state *s, int l, int b);
+bool is_lifted(const struct hdr *record, const struct hdr *h);
 int held_at(const struct state *s, int d, int b);
 void load_layer(struct state *s, int l);
 
@@ -431,7 +438,8 @@ void load_layer(struct state *s, int l);
 extern const struct step op_open[], op_open_after[], op_offline[], op_new_id[],
 	op_rebase[], op_create[], op_late_backing[], op_shrink[], op_grow[],
 	op_snapshot[], op_abandon[], op_snapshot_raw[], op_undo[], op_group[],
-	op_group_recover[], op_stream[], op_commit[], op_commit_cancel[],
+	op_group_recover[], op_stream[], op_commit[], op_commit_again[],
+	op_commit_cancel[],
 	op_spoiled_child[], op_mirror[], op_mirror_copy[], op_mirror_cancel[],
 	op_clean_flags[], op_fail_flush[];
 void record_ghost(struct state *s, u8 uuid, u8 cid, u8 v[NR_BLOCKS][NR_SECTORS]);
@@ -448,7 +456,6 @@ const char *open_chain(const struct image *im, int top, bool rw,
 		       struct chain *c);
 void image_latest(const struct state *s, struct image *im);
 int open_disk(const struct image *im, int d, struct chain *c);
-bool is_lifted(const struct image *im, const struct chain *c, int i);
 void image_block(const struct image *im, const struct chain *c, int b,
 		 u8 v[NR_SECTORS]);
 void latest_block(const struct image *im, const struct chain *c, int b,

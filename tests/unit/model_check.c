@@ -240,21 +240,6 @@ int open_disk(const struct image *im, int d, struct chain *c)
 	return found;
 }
 
-/*
- * Spoiled by the commit by way of whose record it is read: what is seen there and
- * is not in a map of the range is in the base, wherever the layer may end.
- */
-bool is_lifted(const struct image *im, const struct chain *c, int i)
-{
-	const struct hdr *h = header_of(im, c->l[i]), *record = NULL;
-
-	for (int k = 0; k < i; k++)
-		if (im->hdr[c->l[k]])
-			record = record_below(hdr(im->hdr[c->l[k]]), record);
-	return record && h && h->spoiled == record->job && h->uuid != record->base &&
-	       !planted(SHORT_STAYS_SHORT);
-}
-
 /* --- what is seen through a chain --- */
 
 typedef bool (*seen_fn)(const void *expected, const u8 v[NR_SECTORS]);
@@ -290,6 +275,27 @@ static u8 states_of(const struct image *im, int l, int b)
 	return states;
 }
 
+/*
+ * A layer that a commit has marked, seen by way of that commit's record: where
+ * it ends means nothing.
+ */
+bool is_lifted(const struct hdr *record, const struct hdr *h)
+{
+	return record && record->range & BIT(h->uuid) &&
+	       h->spoiled == record->job && !planted(SHORT_STAYS_SHORT) &&
+	       !planted(SHORT_AT_OPEN);
+}
+
+static bool lifted_at(const struct image *im, const struct chain *c, int i)
+{
+	const struct hdr *record = NULL;
+
+	for (int j = 0; j < i; j++)
+		if (im->hdr[c->l[j]])
+			record = record_below(hdr(im->hdr[c->l[j]]), record);
+	return is_lifted(record, hdr(im->hdr[c->l[i]]));
+}
+
 static bool all_views(const struct image *im, const struct chain *c, int i, int b,
 		      seen_fn seen, const void *expected)
 {
@@ -306,7 +312,7 @@ static bool all_views(const struct image *im, const struct chain *c, int i, int 
 	if (model.sc->kind[l] == RAW)
 		return all_data(im, l, b, seen, expected);
 	h = hdr(im->hdr[l]);
-	lifted = is_lifted(im, c, i);
+	lifted = lifted_at(im, c, i);
 	if (i && b >= h->size && !lifted)
 		return seen(expected, zeroes);
 	states = states_of(im, l, b);
@@ -568,10 +574,23 @@ static bool never_there(const struct image *im, int d)
 	return model.sc->may_be_none && !im->s->d[d].opened;
 }
 
+/* Nobody would finish it, or tell anybody to. */
+static const char *check_records(const struct image *im)
+{
+	for (int l = 0; l < NR_LAYERS; l++) {
+		const struct hdr *h = header_of(im, l);
+		int base = h && h->done ? find_layer(im, h->base) : -1;
+
+		if (base >= 0 && im->hdr[base] && hdr(im->hdr[base])->spoiled == h->job)
+			return "a record is done, its base is spoiled";
+	}
+	return NULL;
+}
+
 static const char *check_image(const struct image *im)
 {
 	int top[NR_DISKS], first = -1;
-	const char *error = NULL;
+	const char *error = check_records(im);
 	struct chain c;
 
 	for (int d = 0; d < model.sc->disks && !error; d++) {

@@ -35,7 +35,8 @@ static int commit_start(struct state *s, int me)
 	if (!there || (base->many && !planted(COMMIT_SHARED_BASE)))
 		return STEP_END;
 	top = header_in_force(s, model.sc->commit_top);
-	s->a[me].x = top->job && (!top->done || planted(AGAIN_SAME_CID)) ?
+	/* Once its job has ended others may know the base by c1. */
+	s->a[me].x = top->job && (!top->done || planted(DONE_REUSED)) ?
 		     top->c1 : fresh_cid(s);
 	return STEP_NEXT;
 }
@@ -46,7 +47,7 @@ static bool range_is_short(const struct state *s)
 	u8 full = header_in_force(s, 2)->size;
 
 	for (int l = 1; l <= 2; l++)
-		if (model.sc->kind[l] == CHAIN &&
+		if (model.sc->kind[l] == CHAIN && !s->l[l].lifted &&
 		    min_u8(header_in_force(s, l)->size,
 			   header_in_force(s, l)->limit) < full)
 			return true;
@@ -85,7 +86,7 @@ static void build_record(struct state *s, int me, struct hdr *h)
 	h->job = JOB;
 	h->range = BIT(2) | BIT(3);
 	h->base = 1;
-	h->done = 0;
+	h->done = planted(DONE_EARLY);
 	if (h->c1 != s->a[me].x) {
 		h->c0 = base->cid;
 		h->c1 = s->a[me].x;
@@ -94,16 +95,7 @@ static void build_record(struct state *s, int me, struct hdr *h)
 		h->limit = h->size;
 }
 
-/* In memory the ends of the layers between mean nothing from here on. */
-static int commit_lift(struct state *s, int me)
-{
-	(void)me;
-	if (model.sc->kind[1] == CHAIN && !planted(SHORT_STAYS_SHORT))
-		s->l[1].lifted = 1;
-	return STEP_NEXT;
-}
-
-/* On disk the mark says the same. */
+/* Seen by way of T's record, its own ends mean nothing any more. */
 static void build_spoiled_middle(struct state *s, struct hdr *h)
 {
 	if (h->spoiled == JOB || planted(MIDDLE_NOT_MARKED))
@@ -123,7 +115,8 @@ static void build_spoiled_base(struct state *s, int me, struct hdr *h)
 
 static void build_c1(struct state *s, int me, int l, struct hdr *h)
 {
-	if (l == 2 && !planted(MARKS_TOGETHER) && !planted(BASE_MARKED_FIRST))
+	if (l == 2 && !planted(MARKS_TOGETHER) && !planted(BASE_MARKED_FIRST) &&
+	    !planted(RECORD_MISSING))
 		build_record(s, me, h);
 	if (l == 0 && planted(BASE_MARKED_FIRST))
 		build_spoiled_base(s, me, h);
@@ -131,13 +124,24 @@ static void build_c1(struct state *s, int me, int l, struct hdr *h)
 
 static void build_c2(struct state *s, int me, int l, struct hdr *h)
 {
-	if (l == 2) {
+	if (l == 2 && planted(RECORD_MISSING)) {
+		return;
+	} else if (l == 2) {
 		build_record(s, me, h);
 	} else if (l == 1) {
 		build_spoiled_middle(s, h);
 	} else if (!planted(BASE_MARKED_LATE)) {
 		build_spoiled_base(s, me, h);
 	}
+}
+
+/* The record is durable: the same in memory. Nothing of it changes what is seen. */
+static int commit_lift(struct state *s, int me)
+{
+	(void)me;
+	if (model.sc->kind[1] == CHAIN && !planted(SHORT_STAYS_SHORT))
+		s->l[1].lifted = 1;
+	return STEP_NEXT;
 }
 
 static int commit_route(struct state *s, int me)
@@ -169,17 +173,18 @@ static void copy_down(struct state *s, int from, int b)
 			   unit_read(&s->u[from][data_unit(b, i)]));
 }
 
-static int commit_copy(struct state *s, int me);
-static int commit_copied(struct state *s, int me);
 static int commit_clear(struct state *s, int me);
 static int commit_drain(struct state *s, int me);
 
 /*
- * C3: a block that the range holds, locked. What is new at T has to be durable: it
- * would be there as a whole or not at all, while the base's copy goes over what was
- * there before. A write that was on its way to T when the route changed makes T
- * hold a block when it completes, so it is waited for before that is asked. A
- * damaged block can't be moved: the job fails, the record stays.
+ * C3: a block that the range holds, locked. A write that was on its way to T
+ * when the route changed makes T hold a block when it completes, so it is waited
+ * for before that is asked. A damaged block can't be moved: the job fails, the
+ * record stays.
+ *
+ * What T's map says of it has to be durable: what the base refused was written
+ * at T with nothing between the two. It is there as a whole or not at all, while
+ * at the base it is laid over what it hides.
  */
 static int commit_pick(struct state *s, int me)
 {
@@ -187,7 +192,7 @@ static int commit_pick(struct state *s, int me)
 	struct disk *k = disk_of(s, me);
 	int from;
 
-	if (a->b == NR_BLOCKS - (planted(PIVOT_EARLY) && is_active()))
+	if (a->b == NR_BLOCKS)
 		return go_to(s, me, commit_drain);
 	if (k->inflight & BIT(a->b) && !planted(PENDING_NOT_SEEN))
 		return STEP_WAIT;
@@ -200,13 +205,10 @@ static int commit_pick(struct state *s, int me)
 		return STEP_END;
 	k->lock |= BIT(a->b);
 	a->y = from;
-	if (model.sc->kind[model.sc->commit_top] == CHAIN &&
-	    uncommitted(s, model.sc->commit_top, a->b) && !planted(TOP_NOT_DURABLE)) {
+	if (is_active() && uncommitted(s, model.sc->commit_top, a->b) &&
+	    !planted(TOP_NOT_DURABLE))
 		ask_round(s, model.sc->commit_top, me);
-		return STEP_NEXT;
-	}
-	copy_down(s, from, a->b);
-	return go_to(s, me, commit_copied);
+	return STEP_NEXT;
 }
 
 static int commit_copy(struct state *s, int me)
@@ -270,7 +272,12 @@ static int commit_clear(struct state *s, int me)
 			ask_to_clear(s, me, l, a->b);
 		return STEP_NEXT;
 	}
-	if (++a->y > top - base)
+	a->y++;
+	if (planted(PIVOT_UNCLEARED) && a->y == top - base) {
+		s->l[top].cur[a->b] = ABSENT;
+		return STEP_NEXT;
+	}
+	if (a->y > top - base)
 		return STEP_NEXT;
 	l = planted(CLEAR_TOP_FIRST) ? top + 1 - a->y : base + a->y;
 	if (planted(TWO_WRITERS) && s->l[l].cur[a->b] != ABSENT)
@@ -300,26 +307,55 @@ static int commit_cleared(struct state *s, int me)
 	return go_to(s, me, commit_pick);
 }
 
-/*
- * Active: the pivot. T holds nothing, durably, and no write is on its way there: the
- * guest goes on in the base alone. Until the base's header is durable T would open,
- * by way of its record, and show the same.
- */
+/* Active: what is on its way has less to wait for in the pause. */
 static int commit_drain(struct state *s, int me)
+{
+	if (is_active()) {
+		ask_round(s, model.sc->commit_top, me);
+		ask_round(s, model.sc->commit_base, me);
+	}
+	return STEP_NEXT;
+}
+
+static bool range_holds(const struct state *s, int me)
+{
+	for (int b = 0; b < NR_BLOCKS; b++)
+		if (held_at(s, actor_arg(s, me), b) >= 0)
+			return true;
+	return false;
+}
+
+/*
+ * Suspended: the base becomes the top, in memory. No header says so yet; till
+ * then T shows the same, by way of its record, and holds nothing. If the base
+ * has refused a write meanwhile, there is more to move.
+ */
+static int pivot_switch(struct state *s, int me)
 {
 	struct disk *k = disk_of(s, me);
 
-	if (!is_active())
+	if (!is_active() || !k->to_base)
 		return STEP_NEXT;
+	if (k->inflight)
+		return STEP_WAIT;
+	if (range_holds(s, me) && !planted(PIVOT_LATE)) {
+		s->a[me].b = 0;
+		return go_to(s, me, commit_pick);
+	}
 	k->chain = (struct chain){ .n = 1, .l = { model.sc->commit_base } };
 	k->to_base = 0;
-	k->written = BIT(model.sc->commit_base);
 	return STEP_NEXT;
+}
+
+static int pivot_switch_first(struct state *s, int me)
+{
+	return planted(PIVOT_RECORDED_FIRST) ? STEP_NEXT : pivot_switch(s, me);
 }
 
 /* End of an intermediate commit: O stands on the base. */
 static void relink_over(struct state *s, int me, struct hdr *h)
 {
+	const struct hdr *top = header_in_force(s, 2);
 	int base = model.sc->commit_base;
 
 	h->parent = base + 1;
@@ -327,7 +363,7 @@ static void relink_over(struct state *s, int me, struct hdr *h)
 		h->parent_cid = unit_read(&s->u[base][data_unit(0, 0)]);
 	else
 		h->parent_cid = s->a[me].x;
-	h->limit = min_u8(h->limit, header_in_force(s, 2)->size);
+	h->limit = min_u8(h->limit, top->size);
 }
 
 /*
@@ -365,51 +401,74 @@ static void build_end_above(struct state *s, int me, int l, struct hdr *h)
 		relink_over(s, me, h);
 	if (l == 2 && is_active() && (raw || planted(PIVOT_SAME_CID)))
 		h->retired = model.sc->commit_base + 1;
+	if (l == 2 && is_active() && raw)
+		h->done = 1;
 }
 
-/* T goes on to show what it did, but there is nothing left to do. */
+/* What O relies on: nothing else may ever show at the base under c1. */
+static void promise_base(struct state *s, int me)
+{
+	u8 v[NR_BLOCKS][NR_SECTORS];
+	struct chain base = { .n = 1, .l = { model.sc->commit_base } };
+	struct image im;
+
+	if (model.sc->kind[base.l[0]] == RAW)
+		return;
+	image_latest(s, &im);
+	for (int b = 0; b < NR_BLOCKS; b++)
+		latest_block(&im, &base, b, v[b]);
+	record_ghost(s, base.l[0] + 1, s->a[me].x, v);
+}
+
+static int commit_table(struct state *s, int me)
+{
+	struct chain c = {
+		.n = 2, .l = { model.sc->commit_over, model.sc->commit_base },
+	};
+
+	if (is_active()) {
+		pivot_switch(s, me);
+		return STEP_END;
+	}
+	disk_of(s, me)->chain = c;
+	promise_base(s, me);
+	return STEP_NEXT;
+}
+
+/* T shows what it did, by its record, as long as the base is known by c1. */
 static void build_done(struct state *s, int me, int l, struct hdr *h)
 {
 	(void)s;
 	(void)me;
 	(void)l;
-	if (!is_active())
-		h->done = 1;
+	h->done = 1;
 }
 
-static int commit_table(struct state *s, int me)
-{
-	struct disk *k = disk_of(s, me);
-	struct chain c = { 0 };
-
-	if (is_active())
-		return STEP_NEXT;
-	c.l[c.n++] = model.sc->commit_over;
-	c.l[c.n++] = model.sc->commit_base;
-	k->chain = c;
-	return STEP_NEXT;
-}
+#define COMMIT_STEPS \
+	STEP("commit starts", commit_start), \
+	STEP("commit: T spells out what reads zero by shortness", commit_spell_out), \
+	STEP("commit: durable in T", wait_rounds), \
+	HEADER("C1: header T {job record}", C_BASE | C_TOP, build_c1), \
+	STEP("C1: ends within the range mean nothing", commit_lift), \
+	HEADER("C2: headers M, B {spoiled, cid}", C_BASE | C_MID | C_TOP, build_c2), \
+	STEP("C3: writes to the base from here on", commit_route), \
+	STEP("C4: lock a block; round: T", commit_pick), \
+	STEP("C4: durable in T; copy the visible version", commit_copy), \
+	STEP("C5: copied; round: base", commit_copied), \
+	STEP("C6: durable; round: clear the next layer up", commit_clear), \
+	STEP("C7: cleared; lookups switch, unlock", commit_cleared), \
+	STEP("commit end: F1", commit_drain), \
+	STEP("commit end: F1 done", wait_rounds), \
+	STEP("pivot: the base is the top", pivot_switch_first), \
+	HEADER("commit end: header B {not spoiled, ...}", C_BASE | C_OVER, build_end), \
+	HEADER("commit end: header O {parent B, c1}; raw B: T {retired}", \
+	       C_TOP | C_OVER, build_end_above), \
+	STEP("commit end: table", commit_table), \
+	HEADER("commit end: header T {done}", C_TOP, build_done), \
+	STEP("committed", finish)
 
 const struct step op_commit[] = {
-	STEP("commit starts", commit_start),
-	STEP("commit: T spells out what reads zero by shortness", commit_spell_out),
-	STEP("commit: durable in T", wait_rounds),
-	HEADER("C1: header T {job record}", C_BASE | C_TOP, build_c1),
-	STEP("C1: ends of layers between mean nothing", commit_lift),
-	HEADER("C2: headers M, B {spoiled, cid}", C_BASE | C_MID | C_TOP, build_c2),
-	STEP("C3: writes to the base from here on", commit_route),
-	STEP("C4: lock a block; T durable? copy the visible version", commit_pick),
-	STEP("C4: durable at T; copy the visible version", commit_copy),
-	STEP("C5: copied; round: base", commit_copied),
-	STEP("C6: durable; round: clear the next layer up", commit_clear),
-	STEP("C7: cleared; lookups switch, unlock", commit_cleared),
-	STEP("commit end: pivot, in memory", commit_drain),
-	HEADER("commit end: header B {not spoiled, ...}", C_BASE | C_OVER, build_end),
-	HEADER("commit end: header O {parent B, c1}; raw B: T {retired}",
-	       C_TOP | C_OVER, build_end_above),
-	STEP("commit end: table", commit_table),
-	HEADER("commit end: header T {record, done}", C_TOP, build_done),
-	STEP("commit end", finish),
+	COMMIT_STEPS,
 };
 
 /* --- what may happen beside a commit --- */
@@ -422,7 +481,10 @@ static int find_commit(const struct state *s)
 	return -1;
 }
 
-/* The controller gives up; a block that is being moved is moved to the end. */
+/*
+ * The controller gives up; a block that is being moved is moved to the end. The
+ * disk is suspended for that: no write is on its way to the base.
+ */
 static int commit_cancel(struct state *s, int me)
 {
 	struct disk *k = disk_of(s, me);
@@ -430,19 +492,19 @@ static int commit_cancel(struct state *s, int me)
 
 	if (s->a[job].done)
 		return STEP_END;
-	if (op_commit[s->a[job].pc].run != commit_pick || k->lock)
-		return STEP_WAIT;
-	if (k->inflight && !planted(CANCEL_NOT_DRAINED))
+	if (op_commit[s->a[job].pc].run != commit_pick || k->lock ||
+	    (k->inflight && !planted(CANCEL_NOT_DRAINED)))
 		return STEP_WAIT;
 	s->a[job].done = 1;
 	k->to_base = 0;
 	if (planted(CANCEL_FORGETS_BASE))
 		k->written &= ~BIT(model.sc->commit_base);
-	ask_round(s, model.sc->commit_base, me);
+	else
+		ask_round(s, model.sc->commit_base, me);
 	return STEP_NEXT;
 }
 
-/* From here on no guest flush has to cover the base. */
+/* Flushes cover the base until all in it is durable. */
 static int commit_settled(struct state *s, int me)
 {
 	if (!rounds_done(s, me))
@@ -452,8 +514,47 @@ static int commit_settled(struct state *s, int me)
 }
 
 const struct step op_commit_cancel[] = {
-	STEP("commit cancelled, nothing under way; round: base", commit_cancel),
-	STEP("commit cancelled: base durable", commit_settled),
+	STEP("commit cancelled; round: base", commit_cancel),
+	STEP("flushes leave the base out", commit_settled),
+};
+
+/* --- T, done, is unsealed and written to; then it is committed again --- */
+
+static int again_start(struct state *s, int me)
+{
+	(void)me;
+	return s->a[find_commit(s)].done ? STEP_NEXT : STEP_WAIT;
+}
+
+static int again_write(struct state *s, int me)
+{
+	int top = model.sc->commit_top;
+
+	for (int i = 0; i < NR_SECTORS; i++) {
+		unit_write(&s->u[top][data_unit(1, i)], 0x42);
+		unit_done(&s->u[top][data_unit(1, i)]);
+	}
+	set_block(s, top, 1, DATA);
+	ask_round(s, top, me);
+	return STEP_NEXT;
+}
+
+static int again_chain(struct state *s, int me)
+{
+	static const struct chain c = { .n = 4, .l = { 3, 2, 1, 0 } };
+
+	if (!rounds_done(s, me))
+		return STEP_WAIT;
+	disk_of(s, me)->chain = c;
+	return STEP_NEXT;
+}
+
+const struct step op_commit_again[] = {
+	STEP("the first commit has ended", again_start),
+	HEADER("unseal T", C_TOP, build_unsealed),
+	STEP("T is written to", again_write),
+	STEP("durable; a new layer on T", again_chain),
+	COMMIT_STEPS,
 };
 
 /* create --backing of the base as layer 4, offline, under a half-done commit. */

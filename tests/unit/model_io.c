@@ -496,13 +496,15 @@ static int next_request(struct state *s, int me)
 
 /*
  * Where a write goes: to the top; during an active commit to the base, but
- * only if no layer above the base holds the block.
+ * only if no layer above the base holds the block. What the base refuses the
+ * top takes.
  */
 static int target_of(const struct state *s, int d, int b)
 {
 	const struct disk *k = &s->d[d];
 
-	if (k->to_base && (held_at(s, d, b) < 0 || planted(GUEST_TO_BASE)))
+	if (k->to_base && !(model.sc->refused & BIT(b)) &&
+	    (held_at(s, d, b) < 0 || planted(GUEST_TO_BASE)))
 		return k->to_base - 1;
 	return k->chain.l[0];
 }

@@ -224,6 +224,23 @@ static void open_flushed(struct state *s, int top, int l)
 	}
 }
 
+/* Layers of a commit that was cut off, seen by way of its record. */
+static void lift_spoiled(struct state *s, const struct chain *c)
+{
+	const struct hdr *record = NULL;
+
+	for (int i = 0; i < c->n; i++) {
+		const struct hdr *h;
+
+		if (model.sc->kind[c->l[i]] != CHAIN)
+			continue;
+		h = header_in_force(s, c->l[i]);
+		s->l[c->l[i]].lifted = is_lifted(record, h);
+		if (h->job)
+			record = h;
+	}
+}
+
 static int open_load(struct state *s, int me)
 {
 	int d = actor_arg(s, me), top;
@@ -239,8 +256,7 @@ static int open_load(struct state *s, int me)
 		open_flushed(s, top, l);
 		load_layer(s, l);
 	}
-	for (int i = 0; i < s->d[d].chain.n; i++)
-		s->l[s->d[d].chain.l[i]].lifted = is_lifted(&im, &s->d[d].chain, i);
+	lift_spoiled(s, &s->d[d].chain);
 	s->d[d].opened = planted(OPEN_MARK_LATE);
 	return STEP_NEXT;
 }

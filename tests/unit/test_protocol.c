@@ -28,7 +28,6 @@ struct layer_spec {
 	u8 sealed;		/* 1 + child */
 	u8 many;		/* children */
 	u8 in_use;
-	u8 spoiled, merged;	/* by a commit that has ended; its top */
 };
 
 static u8 or_full(u8 blocks)
@@ -46,13 +45,6 @@ static void put_header(struct state *s, const struct layer_spec *y)
 	h.sealed = y->sealed;
 	h.many = y->many;
 	h.in_use = y->in_use;
-	h.spoiled = y->spoiled;
-	if (y->merged) {
-		h.job = h.base = h.done = 1;
-		h.range = BIT(2) | BIT(3);
-		h.c0 = 9;
-		h.c1 = 10;
-	}
 	h.parent = y->parent;
 	if (y->parent && model.sc->kind[y->parent - 1] == RAW)
 		h.parent_cid = unit_read(&s->u[y->parent - 1][data_unit(0, 0)]);
@@ -635,8 +627,9 @@ static const struct scenario stream_short = {
 SCRIPT(on_moved, W(0, 1) F D(0) W(0, 2) F);
 SCRIPT(on_moved_short, W(0, 1) F);
 SCRIPT(beside_moved, H(1, 3) FUA(1, 5));
-SCRIPT(discard_beside, D(1));
 SCRIPT(beside_discard, D(1) F H(1, 4));
+SCRIPT(refused_whole, W(1, 6) F H(1, 7) F);
+SCRIPT(after_pivot, W(0, 1) F W(1, 2) F);
 
 /* T and M both hold block 0; block 1 is the base's. */
 static void init_commit_three(struct state *s)
@@ -723,6 +716,19 @@ static const struct scenario commit_cancelled = {
 		      ACTOR("cancel", op_commit_cancel) },
 };
 
+/* The base refuses writes to block 1: the top takes them, and they are moved. */
+static const struct scenario commit_refused = {
+	.name = "active commit, the base refuses writes", .refused = BIT(1),
+	COMMIT_THREE(init_commit_three, CHAIN),
+	.actor[0] = COMMIT_ACTORS(GUEST(refused_whole), GUEST(nothing)),
+};
+
+static const struct scenario commit_refused_raw = {
+	.name = "active commit, a raw base refuses writes", .refused = BIT(1),
+	COMMIT_THREE(init_commit_three, RAW),
+	.actor[0] = COMMIT_ACTORS(GUEST(refused_whole), GUEST(nothing)),
+};
+
 static const struct scenario commit_child = {
 	.name = "a child made on a spoiled base",
 	.init = init_commit_three, .kind = { CHAIN, CHAIN, CHAIN, 0, CHAIN },
@@ -793,18 +799,35 @@ static void init_commit_two(struct state *s)
 	open_now(s, 0);
 }
 
+/* Nothing to move: all is about the guest beside the pivot. */
+static void init_commit_empty(struct state *s)
+{
+	PUT_LAYERS(s, { .l = 0, .state = { DATA, ABSENT }, .sealed = 3 },
+		   { .l = 2, .parent = 1, .in_use = 1 });
+	open_now(s, 0);
+}
+
+#define PIVOT_SCENARIO(base) \
+	.init = init_commit_empty, .kind = { base, 0, CHAIN }, .disks = 1, \
+	.tops = { BIT(0) | BIT(2) }, ACTIVE, .warmth = COLD | WARM, .crashes = 1, \
+	.actor = { { GUEST(after_pivot), FLUSHER(0), FLUSHER(2), \
+		     ACTOR("job", op_commit) }, \
+		   { ACTOR("open", op_open), GUEST(beside_moved), FLUSHER(0), \
+		     FLUSHER(2), ACTOR("job", op_commit) } }
+
+static const struct scenario pivot = {
+	.name = "pivot, crash", PIVOT_SCENARIO(CHAIN),
+};
+
+static const struct scenario pivot_raw = {
+	.name = "pivot to a raw base, crash", PIVOT_SCENARIO(RAW),
+};
+
 static const struct scenario commit_two = {
 	.name = "active commit, T over B, punching", .init = init_commit_two,
 	.kind = { CHAIN, 0, CHAIN }, .disks = 1, .tops = { BIT(0) | BIT(2) }, ACTIVE,
-	.actor[0] = { GUEST(on_moved), GUEST(discard_beside), FLUSHER(0), FLUSHER(2),
-		      ACTOR("job", op_commit), PUNCHER(2) },
-};
-
-static const struct scenario commit_pair = {
-	.name = "active commit, T over B", .init = init_commit_two,
-	.kind = { CHAIN, 0, CHAIN }, .disks = 1, .tops = { BIT(0) | BIT(2) }, ACTIVE,
 	.actor[0] = { GUEST(on_moved), GUEST(beside_discard), FLUSHER(0), FLUSHER(2),
-		      ACTOR("job", op_commit) },
+		      ACTOR("job", op_commit), PUNCHER(2) },
 };
 
 /* O over T over M over B: the guest writes to O only. */
@@ -839,6 +862,15 @@ static const struct scenario commit_middle = {
 		      ACTOR("job", op_commit) },
 };
 
+/* O goes away; T is unsealed, written to, and committed once more. */
+static const struct scenario commit_again = {
+	.name = "intermediate commit, and again from the same top",
+	.init = init_commit_middle, .kind = { CHAIN, CHAIN, CHAIN, CHAIN },
+	.tops = { BIT(3) }, .commit_top = 2, .commit_base = 0, .commit_over = 3,
+	.actor[0] = { FLUSHER(0), FLUSHER(1), FLUSHER(2), FLUSHER(3),
+		      ACTOR("job", op_commit), ACTOR("again", op_commit_again) },
+};
+
 static const struct scenario commit_middle_raw = {
 	.name = "intermediate commit, raw base",
 	COMMIT_MIDDLE(init_commit_middle_raw, RAW),
@@ -850,43 +882,6 @@ static const struct scenario commit_middle_crash = {
 	.name = "intermediate commit, crash, resumed",
 	COMMIT_MIDDLE(init_commit_middle, CHAIN), .crashes = 1,
 	.warmth = COLD | WARM,
-	.actor = { { FLUSHER(0), FLUSHER(1), FLUSHER(2), ACTOR("job", op_commit) },
-		   { ACTOR("open", op_open), GUEST(above), FLUSHER(0), FLUSHER(1),
-		     FLUSHER(2), FLUSHER(3), ACTOR("job", op_commit) } },
-};
-
-/* A first write on its way to T when the job begins, over a block of the base. */
-static void init_commit_first(struct state *s)
-{
-	PUT_LAYERS(s, { .l = 0, .state = { DATA, DATA }, .sealed = 3 },
-		   { .l = 2, .parent = 1, .state = { DATA, ABSENT }, .in_use = 1 });
-	open_now(s, 0);
-}
-
-static const struct scenario commit_first = {
-	.name = "active commit, first writes", .init = init_commit_first,
-	.kind = { CHAIN, 0, CHAIN }, .disks = 1, .tops = { BIT(0) | BIT(2) }, ACTIVE,
-	.actor[0] = { GUEST(one_block), GUEST(other_block), FLUSHER(0), FLUSHER(2),
-		      ACTOR("job", op_commit) },
-};
-
-/* T, merged into the base before, is committed again; 4 stands on the base. */
-static void init_commit_again(struct state *s)
-{
-	PUT_LAYERS(s, { .l = 0, .state = { DATA, DATA }, .sealed = 5 },
-		   { .l = 1, .parent = 1, .spoiled = 1 },
-		   { .l = 2, .parent = 2, .state = { DATA, ABSENT }, .merged = 1,
-		     .sealed = 4 },
-		   { .l = 3, .parent = 3, .in_use = 1 },
-		   { .l = 4, .parent = 1 });
-	open_now(s, 0);
-}
-
-static const struct scenario commit_again = {
-	.name = "intermediate commit, once more",
-	.init = init_commit_again, .kind = { CHAIN, CHAIN, CHAIN, CHAIN, CHAIN },
-	.disks = 1, .tops = { BIT(3) }, .commit_top = 2, .commit_base = 0,
-	.commit_over = 3, .crashes = 1, .warmth = COLD | WARM,
 	.actor = { { FLUSHER(0), FLUSHER(1), FLUSHER(2), ACTOR("job", op_commit) },
 		   { ACTOR("open", op_open), GUEST(above), FLUSHER(0), FLUSHER(1),
 		     FLUSHER(2), FLUSHER(3), ACTOR("job", op_commit) } },
@@ -918,6 +913,15 @@ static const struct scenario commit_short = {
 	.name = "active commit, M shorter",
 	COMMIT_THREE(init_commit_short, CHAIN),
 	.actor[0] = COMMIT_ACTORS(GUEST(beside_moved), GUEST(nothing)),
+};
+
+static const struct scenario commit_short_crash = {
+	.name = "active commit, M shorter, crash, resumed",
+	COMMIT_THREE(init_commit_short, CHAIN), .crashes = 1,
+	.warmth = COLD | WARM,
+	.actor = { COMMIT_ACTORS(GUEST(beside_moved), GUEST(nothing)),
+		   { ACTOR("open", op_open), GUEST(on_moved_short), FLUSHER(0),
+		     FLUSHER(1), FLUSHER(2), ACTOR("job", op_commit) } },
 };
 
 static const struct scenario commit_short_middle = {
@@ -1235,32 +1239,31 @@ static const struct CMUnitTest tests[] = {
 	HOLDS(commit_grow),
 	HOLDS(commit_damaged),
 	HOLDS(commit_child),
+	HOLDS(commit_refused),
+	HOLDS(commit_refused_raw),
+	HOLDS(commit_again),
+	HOLDS(pivot),
+	HOLDS(pivot_raw),
 	HOLDS(commit_shared),
 	HOLDS(commit_two),
-	HOLDS(commit_pair),
 	HOLDS(commit_middle),
 	HOLDS(commit_middle_raw),
 	HOLDS(commit_middle_crash),
 	HOLDS(commit_short),
 	HOLDS(commit_short_middle),
-	HOLDS(commit_first),
-	HOLDS(commit_again),
+	HOLDS(commit_short_crash),
 	FOUND(commit_three, CLEAR_TOGETHER, "1 all copies cleared at once"),
 	FOUND(commit_three, CLEAR_TOP_FIRST, "1 the top cleared first"),
 	FOUND(commit_fua, FUA_ONLY, "FUA without a FLUSH"),
 	FOUND(commit_two, CLEAR_BEFORE_BASE, "1 cleared before the base's bit"),
-	FOUND(commit_first, TOP_NOT_DURABLE, "first write torn by its move"),
 	FOUND(commit_three, GUEST_TO_BASE, "2 guest writes held blocks to the base"),
 	FOUND(commit_two, LOOKUP_EARLY, "3 lookups switch when copied"),
 	FOUND(commit_two, NO_MOVE_LOCK, "3 write at T while its block moves"),
-	FOUND(commit_pair, LOOKUP_LATE, "3 lookups switch after the next capture"),
+	FOUND(commit_two, LOOKUP_LATE, "3 lookups switch after the next capture"),
 	FOUND(commit_two, TWO_WRITERS, "5 job and flusher both write sectors"),
 	FOUND(commit_damaged, DAMAGE_MOVED, "damage moved as zeroes"),
 	FOUND(commit_three, PENDING_NOT_SEEN, "route changes under a first write"),
 	FOUND(commit_cancelled, CANCEL_FORGETS_BASE, "cancel leaves the base unflushed"),
-	FOUND(commit_cancelled, CANCEL_NOT_DRAINED, "cancel with a write to the base under way"),
-	FOUND(commit_first, PIVOT_EARLY, "pivot while T holds a block"),
-	FOUND(commit_again, AGAIN_SAME_CID, "7 T is merged again under the same id"),
 	FOUND(commit_three, BASE_MARKED_FIRST, "6 base marked before the record"),
 	FOUND(commit_three, MARKS_TOGETHER, "6 record and marks at once"),
 	FOUND(commit_three, RECORD_OLD_ID_ONLY, "6 record accepts the old id only"),
@@ -1275,7 +1278,16 @@ static const struct CMUnitTest tests[] = {
 	FOUND(commit_short, SHORT_STAYS_SHORT, "16 M's end hides what was moved"),
 	FOUND(commit_short_middle, SHORT_STAYS_SHORT, "16 M's end hides it (intermediate)"),
 	FOUND(commit_short, SHORT_LIFTED_EARLY, "16 M's end lifted too early"),
+	FOUND(commit_short_crash, SHORT_AT_OPEN, "16 M's end is back after a crash"),
 	FOUND(commit_crash, OPEN_FLUSHES_HEADERS, "open trusts an undurable clear"),
+	FOUND(commit_refused_raw, TOP_NOT_DURABLE, "moved before it is durable at T"),
+	FOUND(commit_cancelled, CANCEL_NOT_DRAINED, "cancel under a write to the base"),
+	FOUND(commit_three, RECORD_MISSING, "6 no record"),
+	FOUND(commit_middle, DONE_EARLY, "record done too early"),
+	FOUND(commit_again, DONE_REUSED, "another commit under the same id"),
+	FOUND(commit_refused, PIVOT_LATE, "pivot leaves something at T"),
+	FOUND(commit_refused, PIVOT_RECORDED_FIRST, "14 base's header before the switch"),
+	FOUND(commit_two, PIVOT_UNCLEARED, "14 T's clears are not durable"),
 
 	HOLDS(mirror),
 	HOLDS(mirror_raw),
