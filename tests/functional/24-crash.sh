@@ -73,10 +73,24 @@ state()
 	done
 }
 
+# Flushes to look behind: all along the log, and the next one after each snapshot
+points()
+{
+	local n
+	for ((n = 0; n <= states; n++)); do
+		echo $((flushes * n / states))
+	done >.points
+	crashlog list log --marks | sed -nE 's/.* after-flush=([0-9]+) mark snapshot-.*/\1/p' |
+		while read -r n; do
+			[ "$n" -ge "$flushes" ] || echo $((n + 1))
+		done >>.points
+	sort -nu .points
+}
+
 # One run and what the power cuts leave of it
 power_cuts()	# power_cuts NAME CRASHWRITE-OPTIONS...
 {
-	local name=$1 data logdev flushes flush next out bad="" n
+	local name=$1 data logdev flushes flush next out bad=""
 	shift
 	rm -f data log ops target copy scratch
 	truncate -s $((layers * layer_mib))M data
@@ -96,7 +110,8 @@ power_cuts()	# power_cuts NAME CRASHWRITE-OPTIONS...
 	run_ok "$name: open" dmchain open d /dev/mapper/lay0
 	cat >hook <<-END
 		#!/bin/sh
-		exec dmchain snapshot "d=/dev/mapper/lay\$1" >/dev/null
+		dmchain snapshot "d=/dev/mapper/lay\$1" >/dev/null &&
+			exec dmsetup message lw 0 mark snapshot-\$1
 	END
 	chmod +x hook
 	run_ok "$name: random load" crashwrite run /dev/mapper/d --log ops --mark-dev lw \
@@ -119,8 +134,7 @@ power_cuts()	# power_cuts NAME CRASHWRITE-OPTIONS...
 	is $? 0 "$name: there were flushes"
 	next=0
 	: >tops
-	for ((n = 0; n <= states; n++)); do
-		flush=$((flushes * n / states))
+	for flush in $(points); do
 		out=$(crashlog replay log target --from $next --to-flush $flush \
 			--discard junk 2>>hazards) || { bad+="replay: $out;"; break; }
 		next=$(value next "$out")
@@ -138,8 +152,8 @@ power_cuts()	# power_cuts NAME CRASHWRITE-OPTIONS...
 	losetup -d "$data"
 }
 
-power_cuts "load" --ops 1200 --threads 3 --hook-every 400 --max 32K --seed "${SEED:-1}"
-power_cuts "whole blocks and parts, flushed often" --ops 1000 --threads 4 --hook-every 330 \
+power_cuts "load" --ops 1200 --threads 3 --hook-every 100 --max 32K --seed "${SEED:-1}"
+power_cuts "whole blocks and parts, flushed often" --ops 1000 --threads 4 --hook-every 100 \
 	--max 8K --flush-percent 15 --parallel-flush --seed "${SEED:-2}"
 
 done_testing
