@@ -1,0 +1,326 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# vm: kernels=6.1,6.12,debug long=6.1,6.12,debug mem=1024 smp=2 timeout=240 group=jobs
+# allow: Buffer I/O error|I/O error, dev|lost async page write|layer .* failed|job [0-9]+ ended with error
+#
+# More layers that fail under a job, beside 42-joberrors.sh: what a commit reads,
+# flushes that fail for good, maps and headers of the range and of the layer above
+# it, a full file system with a raw base; and disks that are closed while a job
+# waits for somebody to mend them.
+
+. "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/chain.sh"
+. "$(dirname "$0")/../lib/jobverbs.sh"
+
+cd "$TMP" || exit 1
+id=
+mib=2048 lay=$((36 * 2048))
+
+# Three layers side by side on one file, on devices whose parts can fail. They
+# are filled once.
+fill()		# fill FIRST-MIB COUNT LETTER
+{
+	head -c $(($2 << 20)) /dev/zero | tr '\0' "$3" |
+		dd of=/dev/mapper/d bs=1M seek="$1" iflag=fullblock oflag=direct conv=notrunc status=none
+}
+
+devices()
+{
+	local i
+	truncate -s 108M back.img
+	back=$(losetup -f --show back.img)
+	for i in 0 1 2; do
+		dmsetup create lay$i --table "0 $lay linear $back $((i * lay))"
+	done
+	dmchain create /dev/mapper/lay0 --size 24M >/dev/null
+	dmchain open d /dev/mapper/lay0
+	fill 0 6 a
+	dmchain snapshot d=/dev/mapper/lay1 >/dev/null
+	fill 4 6 b
+	dmchain snapshot d=/dev/mapper/lay2 >/dev/null
+	fill 14 2 c
+	sha256sum </dev/mapper/d >sum.first
+	dmchain close d
+	cp --sparse=always back.img saved.img
+}
+
+fresh()
+{
+	cp --sparse=always saved.img back.img
+	cp sum.first sum
+	dmchain open d /dev/mapper/lay2
+}
+
+# fails LAYER FIRST-SECTOR SECTORS [TARGET ARGS...]: until it is mended
+fails()
+{
+	local from=$(($1 * lay)) layer=$1 at=$2 n=$3
+	shift 3
+	{
+		echo "0 $at linear $back $from"
+		if [ $# = 0 ]; then
+			echo "$at $n error"
+		else
+			echo "$at $n $1 $back $((from + at)) ${*:2}"
+		fi
+		echo "$((at + n)) $((lay - at - n)) linear $back $((from + at + n))"
+	} >table
+	dmsetup load "lay$layer" table && dmsetup suspend --noflush "lay$layer" &&
+		dmsetup resume "lay$layer" || fail "lay$layer: a table with faults"
+}
+
+# Data can be written, flushes fail: a flush goes to all parts, and nothing else
+# goes to this one
+flushes_fail()
+{
+	fails "$1" $((lay - 2 * mib)) 8 flakey 0 60 1 error_writes
+}
+
+mended()
+{
+	dmsetup load "lay$1" --table "0 $lay linear $back $(($1 * lay))"
+	dmsetup suspend --noflush "lay$1" && dmsetup resume "lay$1"
+}
+
+header_at()	# header_at LAYER OFFSET: a number of the header, in sectors
+{
+	echo $(($(od -An -t u8 -j "$2" -N 8 "/dev/mapper/lay$1") / 512))
+}
+
+data_at()	# data_at LAYER MIB
+{
+	echo $(($(header_at "$1" 120) + $2 * mib))
+}
+
+chain()
+{
+	json '[.layers[].path | sub(".*lay"; "")] | join(" ")' dmchain info d
+}
+
+paused_for()	# paused_for ERROR
+{
+	[ "$(of status) $(of error)" = "paused $1" ]
+}
+
+remember()
+{
+	sha256sum </dev/mapper/d >sum
+}
+
+# finished NAME LAYERS: it is resumed, if it has to be, and ends
+finished()
+{
+	if dmchain job list d --json | jq -e 'any(.[]; .error == "interrupted")' >/dev/null; then
+		run_ok "$1: resume" dmchain job resume d --wait
+	fi
+	is "$(chain)" "$2" "$1: layers are gone"
+	same "$1: done, the disk is what it was"
+	run_ok "$1: close" dmchain close d
+	for layer in $2; do
+		run_ok "$1: check of layer $layer" dmchain check "/dev/mapper/lay$layer"
+	done
+	run_ok "$1: open" dmchain open d "/dev/mapper/lay${2%% *}"
+	same "$1: opened again, too"
+	no_violations "$1: the gate refused nothing"
+	dmchain close d
+}
+
+devices
+
+# --- a layer of the range can't be read
+
+fresh
+fails 1 "$(data_at 1 8)" 8
+run_fail 1 "read: ignore: it goes on, and ends with the error" dmchain commit d --top 1 --base 2 --on-error ignore
+is "$(chain)" "2 1 0" "read: no layer is gone"
+is "$(json '[.[] | select(.status == "concluded")][-1].error' dmchain job list d)" "Input/output error" "read: which it tells"
+begin "read: stop" dmchain commit d --top 1 --base 2 --on-error stop
+wait_for 30 paused_for "Input/output error"
+is "$(of status) $(of error)" "paused Input/output error" "read: it is paused for it"
+moved=$(of current-progress)
+run_ok "read: resume" dmchain job resume "$id"
+wait_for 30 sh -c "dmchain job show $id --json | jq -e '.errors == 2 and .status == \"paused\"'"
+is "$(of status) $(of errors) $(of current-progress)" "paused 2 $moved" "read: it meets it again"
+run_ok "read: close, with that pending" dmchain close d
+run_ok "read: open" dmchain open d /dev/mapper/lay2
+mended 1
+finished "read" "2 0"
+
+# --- flushes of the base fail: the layer is lost until it is opened again
+
+fresh
+flushes_fail 0
+refused 1 "d: commit .*(Input/output|I/O) error" "flush: the commit ends, whatever the policy" \
+	dmchain commit d --top 1 --base 2 --on-error stop
+mended 0
+is "$(chain)" "2 1 0" "flush: no layer is gone"
+same "flush: the disk is what it was"
+fill 20 1 d
+xfs_io -c fsync /dev/mapper/d
+is $? 0 "flush: the guest writes on, and flushes"
+remember
+dmchain close d 2>/dev/null
+run_ok "flush: open" dmchain open d /dev/mapper/lay2 --force
+same "flush: all is there"
+finished "flush" "2 0"
+
+fresh
+begin "active flush: a commit" dmchain commit d --base 2 --speed 1M
+wait_for 30 at_least 1
+flushes_fail 0
+dmchain job speed "$id" 0 >/dev/null 2>&1
+wait_for 30 status_is concluded
+is "$(of status) $(of error)" "concluded Input/output error" "active flush: it ends"
+run_fail any "active flush: no flush of the guest says that all is well" xfs_io -c fsync /dev/mapper/d
+same "active flush: the disk reads on"
+mended 0
+dmchain close d 2>/dev/null
+run_ok "active flush: open" dmchain open d /dev/mapper/lay2 --force
+same "active flush: all is there"
+finished "active flush" 0
+
+# --- data of the base: the guest's writes go to the top then
+
+fresh
+fails 0 "$(data_at 0 9)" $((12 * mib))
+begin "data: a commit" dmchain commit d --base 2 --on-error stop
+wait_for 30 paused_for "Input/output error"
+is "$(of status) $(of error)" "paused Input/output error" "data: it is paused"
+same "data: the disk is what it was"
+fill 11 2 e
+is $? 0 "data: what the guest writes where the base fails is written"
+xfs_io -d -c "pwrite -q -S 0x55 $((18 << 20)) 5k" -c "fpunch 19m 1m" -c fsync /dev/mapper/d
+is $? 0 "data: so are parts of blocks, discards and flushes"
+remember
+is "$(dmsetup status d | cut -d ' ' -f 4)" rw "data: the disk is well"
+mended 0
+run_ok "data: resume" dmchain job resume "$id"
+wait_for 30 status_is ready
+is "$(of status)" ready "data: it is ready"
+run_ok "data: pivot" dmchain pivot d
+finished "data" 0
+
+# --- maps and headers of the range, and above it
+
+for what in "map 1 112" "header 1 0"; do
+	read -r name layer field <<<"$what"
+	fresh
+	sums=$(sha256sum </dev/mapper/lay0)
+	at=1024
+	[ "$field" = 0 ] || at=$(header_at 1 "$field")
+	fails "$layer" "$at" 8
+	refused 1 "d: .*(Input/output|I/O) error|has failed" "range, $name: the commit ends" \
+		dmchain commit d --top 1 --base 2 --on-error stop
+	[ $name != header ] || is "$(sha256sum </dev/mapper/lay0)" "$sums" "range, $name: no record, no byte is moved"
+	mended "$layer"
+	same "range, $name: the disk is what it was"
+	fill 20 1 f
+	xfs_io -c fsync /dev/mapper/d
+	is $? 0 "range, $name: the guest writes on"
+	remember
+	dmchain close d 2>/dev/null
+	run_ok "range, $name: open" dmchain open d /dev/mapper/lay2 --force
+	same "range, $name: all is there"
+	if [ "$(chain)" = "2 1 0" ] && [ "$(json length dmchain job list d)" = 0 ]; then
+		run_ok "range, $name: again" dmchain commit d --top 1 --base 2
+	fi
+	finished "range, $name" "2 0"
+done
+
+fresh
+begin "overlay: a commit" dmchain commit d --top 1 --base 2 --speed 2M
+wait_for 30 at_least 1
+fails 2 1024 8
+dmchain job speed "$id" 0 >/dev/null 2>&1
+wait_for 30 status_is concluded
+is "$(of status) $(of error)" "concluded Input/output error" "overlay: its header can't be written: it ends"
+mended 2
+same "overlay: the disk is what it was"
+dmchain close d 2>/dev/null
+run_ok "overlay: open" dmchain open d /dev/mapper/lay2 --force
+same "overlay: all is there"
+finished "overlay" "2 0"
+
+# --- a stream: what takes in can't be written, then can't be made durable
+
+fresh
+fails 2 "$(data_at 2 5)" 8
+begin "stream: into" dmchain stream d --on-error stop
+wait_for 30 paused_for "Input/output error"
+is "$(of status) $(of error)" "paused Input/output error" "stream: it is paused"
+same "stream: the disk is what it was"
+run_ok "stream: close, with that pending" dmchain close d
+run_ok "stream: open" dmchain open d /dev/mapper/lay2
+mended 2
+run_ok "stream: resume" dmchain job resume d --wait
+finished "stream" 2
+
+fresh
+flushes_fail 2
+refused 1 "d: stream .*(Input/output|I/O) error" "stream: no flush: it ends" dmchain stream d --on-error stop
+is "$(chain)" "2 1 0" "stream: no layer is gone"
+same "stream: the disk is what it was"
+mended 2
+dmchain close d 2>/dev/null
+run_ok "stream: open" dmchain open d /dev/mapper/lay2 --force
+same "stream: all is there"
+run_ok "stream: again" dmchain stream d
+finished "stream without flushes" 2
+
+# --- bad sectors that a write mends
+
+if modprobe dm-dust 2>/dev/null; then
+	fresh
+	fails 1 "$(data_at 1 5)" $((2 * mib)) dust 512
+	dmsetup message lay1 0 addbadblock 100
+	dmsetup message lay1 0 enable
+	begin "dust: a commit" dmchain commit d --top 1 --base 2 --on-error stop
+	wait_for 30 paused_for "Input/output error"
+	is "$(of status)" paused "dust: it is paused"
+	dmsetup message lay1 0 disable
+	run_ok "dust: resume" dmchain job resume "$id"
+	run_ok "dust: it ends" dmchain job wait "$id"
+	mended 1
+	finished "dust" "2 0"
+else
+	skip "dust" "no dm-dust in this kernel"
+fi
+
+# --- a raw base on a file system that is full
+
+truncate -s 40M fs.img
+mkfs.ext4 -q fs.img && mkdir fs && mount fs.img fs || fail "a file system"
+truncate -s 24M fs/raw.img
+dmchain create top.img --backing fs/raw.img --backing-format raw >/dev/null
+dmchain open d top.img
+fill 0 12 g
+remember
+ballast=$(($(stat -f -c '%a * %S' fs) - (4 << 20)))
+fallocate -l $ballast fs/ballast
+refused 1 "fs/raw.img: .*(missing|free)|No space" "full: a commit that has no space is refused" dmchain commit d
+begin "full: forced, a commit" dmchain commit d --force --on-error enospc
+wait_for 60 paused_for "No space left on device"
+is "$(of status) $(of error)" "paused No space left on device" "full: it is paused"
+same "full: the disk is what it was"
+fill 16 4 h
+is $? 0 "full: what the guest writes is written"
+xfs_io -c fsync /dev/mapper/d
+is $? 0 "full: and flushed"
+remember
+rm fs/ballast
+sync -f fs
+run_ok "full: resume" dmchain job resume "$id"
+wait_for 60 status_is ready
+is "$(of status)" ready "full: with more space it is ready"
+run_ok "full: pivot" dmchain pivot d
+same "full: the disk is what it was"
+run_ok "full: close" dmchain close d
+is "$(sha256sum <fs/raw.img)" "$(<sum)" "full: so is the image"
+umount fs
+
+for i in 0 1 2; do
+	run_ok "no lay$i" dmsetup remove lay$i
+done
+losetup -d "$back"
+is "$(losetup -n -l 2>/dev/null)" "" "no loop device is left"
+done_testing
