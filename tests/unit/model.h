@@ -99,6 +99,11 @@ enum plant {
 	GROUP_DECIDE_EARLY,	/* decision not after all pendings are durable */
 	GROUP_DROP_EARLY,	/* decision erased before all are sealed */
 	GROUP_ABORT_SAME_CID,
+	GROUP_DECIDE_UNFLUSHED,	/* decision before F1 of all old tops */
+	GROUP_UNDO_SAME_CID,	/* undone before the switch, keeps the id */
+	GROUP_CHILD_OPENS,	/* N2 opens whatever becomes of its A2 */
+	GROUP_DECISION_CACHED,	/* decision read from a cache is acted upon */
+	GROUP_MEMBER_UNSETTLED,	/* N2 is used while A2 is pending */
 
 	/* stream */
 	RELINK_BEFORE_MAPS,
@@ -438,7 +443,8 @@ void load_layer(struct state *s, int l);
 extern const struct step op_open[], op_open_after[], op_offline[], op_new_id[],
 	op_rebase[], op_create[], op_late_backing[], op_shrink[], op_grow[],
 	op_snapshot[], op_abandon[], op_snapshot_raw[], op_undo[], op_group[],
-	op_group_recover[], op_stream[], op_commit[], op_commit_again[],
+	op_group_raw[], op_group_undo[], op_group_recover[],
+	op_open_member[], op_open_last[], op_stream[], op_commit[], op_commit_again[],
 	op_commit_cancel[],
 	op_spoiled_child[], op_mirror[], op_mirror_copy[], op_mirror_cancel[],
 	op_clean_flags[], op_fail_flush[];

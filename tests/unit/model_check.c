@@ -72,7 +72,23 @@ static bool decided(const struct image *im, const struct hdr *h)
 {
 	int l = find_layer(im, h->coordinator);
 
-	return l >= 0 && hdr(im->hdr[l])->decision == h->pending;
+	return l >= 0 && im->hdr[l] && hdr(im->hdr[l])->decision == h->pending;
+}
+
+static bool undecided(const struct image *im, const struct hdr *h)
+{
+	return h->pending && !decided(im, h);
+}
+
+/* An old top that waits is frozen or not, a new one on a raw layer is the disk
+ * or nothing. */
+static const char *pending_refusal(const struct image *im, const struct hdr *h)
+{
+	if (!h->pending)
+		return h->sealed ? "sealed" : NULL;
+	if (h->sealed)
+		return decided(im, h) ? "pending, decided" : NULL;
+	return decided(im, h) ? NULL : "pending, not decided";
 }
 
 static bool retired_into(const struct image *im, u8 uuid)
@@ -88,7 +104,8 @@ static bool frozen_by(const struct image *im, u8 uuid)
 {
 	for (int l = 0; l < NR_LAYERS; l++)
 		if (im->hdr[l] && hdr(im->hdr[l])->parent == uuid &&
-		    hdr(im->hdr[l])->parent_cid)
+		    hdr(im->hdr[l])->parent_cid &&
+		    !undecided(im, hdr(im->hdr[l])))
 			return true;
 	return false;
 }
@@ -121,6 +138,7 @@ static const char *raw_top_refusal(const struct image *im, int l, bool rw)
 static const char *top_refusal(const struct image *im, int l, bool rw)
 {
 	const struct hdr *h = header_of(im, l);
+	const char *error;
 
 	if (model.sc->kind[l] == RAW)
 		return raw_top_refusal(im, l, rw);
@@ -130,10 +148,9 @@ static const char *top_refusal(const struct image *im, int l, bool rw)
 		return "spoiled";
 	if (!rw)
 		return mirror_refusal(im, h);
-	if (h->sealed)
-		return "sealed";
-	if (h->pending && decided(im, h))
-		return "pending, decided";
+	error = pending_refusal(im, h);
+	if (error)
+		return error;
 	if (h->retired)
 		return "retired";
 	return mirror_refusal(im, h);
@@ -192,7 +209,7 @@ static const char *link_refusal(const struct image *im, const struct hdr *child,
 		return "parent was modified";
 	if (p->spoiled && !planted(SPOILED_WITHOUT_KEY))
 		return "parent is spoiled";
-	if (p->pending && !decided(im, p))
+	if (undecided(im, p) && !planted(GROUP_CHILD_OPENS))
 		return "parent's seal is pending";
 	return mirror_refusal(im, p);
 }
@@ -469,7 +486,9 @@ static const char *check_parents(const struct image *im, int top)
 
 	if (model.sc->kind[top] != CHAIN || open_chain(im, top, false, &c))
 		return NULL;
-	error = check_ghost(im, &c, 0, hdr(im->hdr[top])->cid);
+	/* Nobody is told of a content id that is not decided upon. */
+	error = undecided(im, hdr(im->hdr[top])) ? NULL :
+		check_ghost(im, &c, 0, hdr(im->hdr[top])->cid);
 	for (int i = 1; i < c.n && !error; i++) {
 		const struct hdr *h = hdr(im->hdr[c.l[i - 1]]);
 

@@ -204,7 +204,7 @@ static u8 layers_to_open(int d)
  * a new link or a cleared block in one layer decides what writes to *another*
  * layer mean.
  */
-static int open_flush(struct state *s, int me)
+int open_flush(struct state *s, int me)
 {
 	for (int l = 0; l < NR_LAYERS; l++)
 		if (layers_to_open(actor_arg(s, me)) & BIT(l))
@@ -241,7 +241,7 @@ static void lift_spoiled(struct state *s, const struct chain *c)
 	}
 }
 
-static int open_load(struct state *s, int me)
+int open_load(struct state *s, int me)
 {
 	int d = actor_arg(s, me), top;
 	struct image im;
@@ -261,7 +261,7 @@ static int open_load(struct state *s, int me)
 	return STEP_NEXT;
 }
 
-static int open_repair(struct state *s, int me)
+int open_repair(struct state *s, int me)
 {
 	int top = disk_of(s, me)->chain.l[0];
 
@@ -273,7 +273,7 @@ static int open_repair(struct state *s, int me)
 	return STEP_NEXT;
 }
 
-static int open_repaired(struct state *s, int me)
+int open_repaired(struct state *s, int me)
 {
 	int top = disk_of(s, me)->chain.l[0];
 
@@ -286,8 +286,8 @@ static int open_repaired(struct state *s, int me)
 	return STEP_NEXT;
 }
 
-/* A pending member that opens was not decided upon: its seal is undone. */
-static void build_in_use(struct state *s, int me, int l, struct hdr *h)
+/* A pending old top that opens was not decided upon: its seal is undone. */
+void build_in_use(struct state *s, int me, int l, struct hdr *h)
 {
 	bool keep = planted(OPEN_SAME_CID) ||
 		    (planted(GROUP_ABORT_SAME_CID) && h->pending);
@@ -297,11 +297,13 @@ static void build_in_use(struct state *s, int me, int l, struct hdr *h)
 	h->in_use = 1;
 	if (!keep)
 		h->cid = fresh_cid(s);
+	if (h->pending)
+		h->sealed = 0;
 	h->pending = h->coordinator = 0;
 	h->mirror = NOT_MIRROR;
 }
 
-static int open_go(struct state *s, int me)
+int open_go(struct state *s, int me)
 {
 	disk_of(s, me)->opened = 1;
 	return STEP_NEXT;
@@ -328,6 +330,18 @@ static int wait_first_disk(struct state *s, int me)
 
 const struct step op_open_after[] = {
 	STEP("open: the other disk is open", wait_first_disk),
+	OPEN_STEPS,
+	STEP("opened", finish),
+};
+
+static int wait_second_disk(struct state *s, int me)
+{
+	(void)me;
+	return s->d[1].opened ? STEP_NEXT : STEP_WAIT;
+}
+
+const struct step op_open_last[] = {
+	STEP("open: the other disk is open", wait_second_disk),
 	OPEN_STEPS,
 	STEP("opened", finish),
 };

@@ -67,6 +67,14 @@ int load_all(struct state *s, int me);
 int resume(struct state *s, int me);
 int finish(struct state *s, int me);
 
+/* Opening: the parts that a member of a group opens by, too. */
+int open_flush(struct state *s, int me);
+int open_load(struct state *s, int me);
+int open_repair(struct state *s, int me);
+int open_repaired(struct state *s, int me);
+void build_in_use(struct state *s, int me, int l, struct hdr *h);
+int open_go(struct state *s, int me);
+
 /* A child records layer @l under @cid: this is what it will have to be. */
 void record_live(struct state *s, int d, int l, u8 cid);
 

@@ -164,14 +164,24 @@ const struct step op_undo[] = {
 	STEP("undone", finish),
 };
 
-/* --- snapshot of several disks --- */
+/*
+ * --- snapshot of several disks ---
+ *
+ * Of the second one's record layer, A2 or (if that is raw) N2, the header says
+ * whether its disk has switched: pending, and then as A1 has decided.
+ */
+
+static bool second_is_raw(void)
+{
+	return model.sc->kind[2] == RAW;
+}
 
 static int group_create(struct state *s, int me)
 {
 	if (!s->d[0].opened || !s->d[1].opened)
 		return STEP_WAIT;
 	s->a[me].x = fresh_cid(s);
-	s->a[me].y = fresh_cid(s);
+	s->a[me].y = second_is_raw() ? 0 : fresh_cid(s);
 	submit_child(s, 1, 0, s->a[me].x);
 	submit_child(s, 3, 2, s->a[me].y);
 	return STEP_NEXT;
@@ -194,12 +204,9 @@ static int group_switch(struct state *s, int me)
 	return STEP_NEXT;
 }
 
-static void build_member(struct state *s, int me, int l, struct hdr *h)
+static int group_flushed(struct state *s, int me)
 {
-	h->cid = s->a[me].y;
-	h->in_use = 0;
-	h->pending = h->coordinator = 0;
-	h->sealed = l + 2;
+	return planted(GROUP_DECIDE_UNFLUSHED) ? STEP_NEXT : wait_rounds(s, me);
 }
 
 static void build_decision(struct state *s, int me, int l, struct hdr *h)
@@ -208,6 +215,15 @@ static void build_decision(struct state *s, int me, int l, struct hdr *h)
 	h->decision = GROUP;
 }
 
+static void set_pending(struct hdr *h)
+{
+	if (planted(GROUP_NO_PENDING))
+		return;
+	h->pending = GROUP;
+	h->coordinator = 1;
+}
+
+/* In use still: whoever else finds it there has to leave it alone. */
 static void build_pending(struct state *s, int me, int l, struct hdr *h)
 {
 	if (l == 0) {
@@ -215,12 +231,17 @@ static void build_pending(struct state *s, int me, int l, struct hdr *h)
 			build_decision(s, me, l, h);
 		return;
 	}
-	build_member(s, me, l, h);
-	if (planted(GROUP_NO_PENDING))
-		return;
-	h->sealed = 0;
-	h->pending = GROUP;
-	h->coordinator = 1;
+	h->cid = s->a[me].y;
+	h->sealed = l + 2;
+	set_pending(h);
+}
+
+/* Only now there is something to be told of A2: what it is frozen as. */
+static void build_raw_pending(struct state *s, int me, int l, struct hdr *h)
+{
+	build_frozen(s, me, l, h);
+	h->parent_cid = unit_read(&s->u[2][data_unit(0, 0)]);
+	set_pending(h);
 }
 
 static int group_release(struct state *s, int me)
@@ -242,26 +263,62 @@ static void build_dropped(struct state *s, int me, int l, struct hdr *h)
 
 static void build_final(struct state *s, int me, int l, struct hdr *h)
 {
-	if (l == 2)
-		build_member(s, me, l, h);
-	else if (planted(GROUP_DROP_EARLY))
+	if (l == 0 && planted(GROUP_DROP_EARLY))
 		build_dropped(s, me, l, h);
+	if (l == 0)
+		return;
+	h->pending = h->coordinator = 0;
+	if (l == 2)
+		h->in_use = 0;
 }
 
+#define GROUP_CREATE \
+	STEP("group 1: all N_i", group_create), \
+	STEP("group 1: fsync files and directories", group_synced)
+#define GROUP_PENDING \
+	HEADER("group 2: header A2 {pending, cf}", BIT(0) | BIT(2), build_pending)
+#define GROUP_SWITCH \
+	STEP("group 3: one switch in memory for all", group_switch), \
+	STEP("group 4: F1 on all A_i done", group_flushed)
+#define GROUP_COMMIT(second) \
+	HEADER_COMMIT("group 5: header A1 {sealed, decision}", BIT(0), \
+		      build_decision), \
+	STEP("group 5: release the flushes", group_release), \
+	HEADER_OTHER("group 5: header A1", BIT(0)), \
+	HEADER("group 6: header " second " {no longer pending}", \
+	       BIT(0) | BIT(2) | BIT(3), build_final), \
+	HEADER("group 7: header A1 {decision dropped}", BIT(0), build_dropped), \
+	STEP("group snapshot returns", finish)
+
 const struct step op_group[] = {
-	STEP("group 1: all N_i", group_create),
-	STEP("group 1: fsync files and directories", group_synced),
-	STEP("group: one switch in memory for all", group_switch),
-	STEP("group: F1 on all A_i done", wait_rounds),
-	HEADER("group 2: header A2 {pending, cf}", BIT(0) | BIT(2), build_pending),
-	HEADER_COMMIT("group 3: header A1 {sealed, decision}", BIT(0),
-		      build_decision),
-	STEP("group: release the flushes", group_release),
-	HEADER_OTHER("group 3: header A1", BIT(0)),
-	HEADER("group 5: header A2 {sealed}", BIT(0) | BIT(2), build_final),
-	HEADER("group 6: header A1 {decision dropped}", BIT(0), build_dropped),
-	STEP("group snapshot returns", finish),
+	GROUP_CREATE, GROUP_PENDING, GROUP_SWITCH, GROUP_COMMIT("A2"),
 };
+
+/* A raw A2 can't be pending: N2 is, with the fingerprint, after F1. */
+const struct step op_group_raw[] = {
+	GROUP_CREATE, GROUP_SWITCH,
+	HEADER("group 4: header N2 {fingerprint of A2, pending}", BIT(3),
+	       build_raw_pending),
+	GROUP_COMMIT("N2"),
+};
+
+static void build_unpending(struct state *s, int me, int l, struct hdr *h)
+{
+	(void)me;
+	(void)l;
+	h->pending = h->coordinator = h->sealed = 0;
+	if (!planted(GROUP_UNDO_SAME_CID))
+		h->cid = fresh_cid(s);
+}
+
+/* Something fails before the switch: the old tops run on. */
+const struct step op_group_undo[] = {
+	GROUP_CREATE, GROUP_PENDING,
+	HEADER("undo: header A2 {not pending, new cid}", BIT(2), build_unpending),
+	STEP("undone", finish),
+};
+
+/* --- and what a crash leaves of it --- */
 
 static int recover_wait(struct state *s, int me)
 {
@@ -269,19 +326,46 @@ static int recover_wait(struct state *s, int me)
 	return s->d[0].opened && s->d[1].opened ? STEP_NEXT : STEP_WAIT;
 }
 
-/* Open has undone the seal of an undecided member; what is left is decided. */
-static void build_recovered(struct state *s, int me, int l, struct hdr *h)
-{
-	(void)s;
-	(void)me;
-	if (h->pending)
-		h->sealed = l + 2;
-	h->pending = h->coordinator = 0;
-}
-
+/* Who opened the second disk has seen to it that nothing is pending. */
 const struct step op_group_recover[] = {
 	STEP("recover: both disks are open", recover_wait),
-	HEADER("recover: header A2 {sealed}", BIT(2), build_recovered),
 	HEADER("recover: header A1 {decision dropped}", BIT(0), build_dropped),
 	STEP("recovered", finish),
+};
+
+static int member_flush(struct state *s, int me)
+{
+	(void)me;
+	flush_begin(s, 0);
+	return STEP_NEXT;
+}
+
+/* The decision may be in a cache only: nothing is built on it before. */
+static int member_flushed(struct state *s, int me)
+{
+	(void)me;
+	if (!planted(GROUP_DECISION_CACHED))
+		flush_end(s, 0);
+	return STEP_NEXT;
+}
+
+/* The second disk opened on its new top: then that was decided. */
+static void build_settled(struct state *s, int me, int l, struct hdr *h)
+{
+	if (disk_of(s, me)->chain.l[0] != 3 || planted(GROUP_MEMBER_UNSETTLED))
+		return;
+	build_final(s, me, l, h);
+}
+
+const struct step op_open_member[] = {
+	STEP("open: FLUSH the coordinator", member_flush),
+	STEP("open: flushed; read its header", member_flushed),
+	STEP("open: FLUSH the chain's devices", open_flush),
+	STEP("open: flushed; read headers and maps", open_load),
+	STEP("open: repair the other slot", open_repair),
+	STEP("open: repaired", open_repaired),
+	HEADER("open: header {no longer pending}", BIT(2) | BIT(3), build_settled),
+	HEADER("open: header {in use, new cid}", TOP, build_in_use),
+	STEP("open: table", open_go),
+	STEP("opened", finish),
 };

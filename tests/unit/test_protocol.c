@@ -552,29 +552,69 @@ static void init_group(struct state *s)
 	open_now(s, 1);
 }
 
-#define GROUP_SCENARIO(before, after, second) \
+static void init_group_raw(struct state *s)
+{
+	PUT_LAYERS(s, { .l = 0, .in_use = 1, .state = { DATA, ABSENT } },
+		   { .l = 2 });
+	open_now(s, 0);
+	open_now(s, 1);
+}
+
+#define GROUP_SCENARIO(snapshot, before, after, first, second) \
 	.init = init_group, .kind = { CHAIN, CHAIN, CHAIN, CHAIN }, .disks = 2, \
+	GROUP_ACTORS(snapshot, before, after, first, second)
+#define GROUP_ACTORS(snapshot, before, after, first, second) \
 	.tops = { BIT(0) | BIT(1), BIT(2) | BIT(3) }, .one_side = true, \
-	.actor = { { before, FLUSHER(0), FLUSHER(1), \
-		     FLUSHER(2), FLUSHER(3), ACTOR("snapshot", op_group) }, \
-		   { ACTOR("open1", op_open), ACTOR_AT("open2", second, 1), \
-		     after, FLUSHER(2), FLUSHER(3), \
+	.actor = { { GUEST(before), FLUSHER(0), FLUSHER(1), \
+		     FLUSHER(2), FLUSHER(3), ACTOR("snapshot", snapshot) }, \
+		   { ACTOR("open1", first), ACTOR_AT("open2", second, 1), \
+		     GUEST(after), FLUSHER(2), FLUSHER(3), \
 		     ACTOR("recover", op_group_recover) } }
 
 static const struct scenario group = {
 	.name = "snapshot of two disks",
-	GROUP_SCENARIO(GUEST(on_both), GUEST(nothing), op_open),
+	GROUP_SCENARIO(op_group, on_both, nothing, op_open,
+		       op_open_member),
+};
+
+static const struct scenario group_rot = {
+	.name = "snapshot of two disks, a sector rots", .rot = true,
+	GROUP_SCENARIO(op_group, nothing, nothing, op_open,
+		       op_open_member),
 };
 
 static const struct scenario group_crash = {
 	.name = "snapshot of two disks, crash, write", .crashes = 1, .warmth = COLD,
-	GROUP_SCENARIO(GUEST(nothing), GUEST(on_second), op_open_after),
+	GROUP_SCENARIO(op_group, nothing, on_second, op_open_last,
+		       op_open_member),
 };
 
 static const struct scenario group_crashes = {
 	.name = "snapshot of two disks, crash, recover, crash", .crashes = 2,
 	.warmth = COLD | WARM,
-	GROUP_SCENARIO(GUEST(nothing), GUEST(nothing), op_open_after),
+	GROUP_SCENARIO(op_group, nothing, nothing, op_open_last,
+		       op_open_member),
+};
+
+static const struct scenario group_other_order = {
+	.name = "snapshot of two disks, crash, the first opens first", .crashes = 1,
+	.warmth = COLD,
+	GROUP_SCENARIO(op_group, nothing, nothing, op_open,
+		       op_open_member),
+};
+
+static const struct scenario group_undone = {
+	.name = "snapshot of two disks, undone", .crashes = 1, .warmth = COLD,
+	GROUP_SCENARIO(op_group_undo, on_both, nothing, op_open_last,
+		       op_open_member),
+};
+
+static const struct scenario group_raw = {
+	.name = "snapshot of two disks, one raw", .init = init_group_raw,
+	.kind = { CHAIN, CHAIN, RAW, CHAIN }, .disks = 2, .raw_top = 3,
+	.crashes = 1, .warmth = COLD | WARM,
+	GROUP_ACTORS(op_group_raw, on_both, nothing, op_open_last,
+		     op_open_member),
 };
 
 /* --- stream --- */
@@ -1199,8 +1239,12 @@ static const struct CMUnitTest tests[] = {
 	HOLDS(snapshot_abandoned),
 	HOLDS(snapshot_undone),
 	HOLDS(group),
+	HOLDS(group_rot),
 	HOLDS(group_crash),
 	HOLDS(group_crashes),
+	HOLDS(group_other_order),
+	HOLDS(group_undone),
+	HOLDS(group_raw),
 	FOUND(snapshot_abandoned, SEAL_SAME_CID, "11 N prepared with A's present cid"),
 	FOUND(snapshot_undone, UNSEAL_SAME_CID, "11 undo without a new cid"),
 	FOUND(snapshot, SEAL_BEFORE_FLUSH, "seal before F1 of the frozen layer"),
@@ -1218,6 +1262,13 @@ static const struct CMUnitTest tests[] = {
 	FOUND(group, GROUP_DROP_EARLY, "17 decision erased too early"),
 	FOUND(group, FLUSH_NOT_HELD, "17 guest flush not held"),
 	FOUND(group_crash, GROUP_ABORT_SAME_CID, "17 aborted member keeps its cid"),
+	FOUND(group, GROUP_DECIDE_UNFLUSHED, "17 decision before F1 of all"),
+	FOUND(group_raw, GROUP_DECIDE_UNFLUSHED, "17 decision before F1 (raw)"),
+	FOUND(group_raw, GROUP_NO_PENDING, "17 a fingerprint is no decision (raw)"),
+	FOUND(group_undone, GROUP_UNDO_SAME_CID, "17 undo without a new cid"),
+	FOUND(group, GROUP_CHILD_OPENS, "17 new top of an undecided member"),
+	FOUND(group_crashes, GROUP_DECISION_CACHED, "17 decision read from a cache"),
+	FOUND(group_crashes, GROUP_MEMBER_UNSETTLED, "17 decision dropped over a pending member"),
 
 	HOLDS(stream),
 	HOLDS(stream_crash),
