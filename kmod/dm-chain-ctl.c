@@ -111,6 +111,7 @@ static void fill_chain(const struct chain_layer *l, struct dm_chain_layer *out)
 	memcpy(out->cid, l->hdr.cid.b, sizeof(out->cid));
 	memcpy(out->parent_uuid, l->hdr.parent.uuid.b, sizeof(out->parent_uuid));
 	memcpy(out->job, l->hdr.job.b, sizeof(out->job));
+	memcpy(out->decision, l->hdr.decision.b, sizeof(out->decision));
 	out->limit = l->hdr.limit;
 	out->max_size = l->hdr.max_size;
 	if (!(l->hdr.marks & DM_CHAIN_MARK_JOB) ||

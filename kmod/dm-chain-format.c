@@ -12,6 +12,7 @@ static_assert(offsetof(struct dm_chain_disk_header, parent) == 144);
 static_assert(offsetof(struct dm_chain_disk_header, record) == 320);
 static_assert(sizeof(struct dm_chain_disk_record) == 80);
 static_assert(offsetof(struct dm_chain_disk_header, parent_path) == 512);
+static_assert(offsetof(struct dm_chain_disk_header, coordinator_path) == 2560);
 
 const char *chain_header_strerror(enum chain_header_status status)
 {
@@ -288,6 +289,8 @@ static void decode_fields(const struct dm_chain_disk_header *d,
 	decode_ids(d, h);
 	memcpy(h->parent_path, d->parent_path, sizeof(h->parent_path));
 	memcpy(h->child_path, d->child_path, sizeof(h->child_path));
+	memcpy(h->coordinator_path, d->coordinator_path,
+	       sizeof(h->coordinator_path));
 }
 
 enum chain_header_status chain_header_decode(const void *buf,
@@ -309,7 +312,8 @@ enum chain_header_status chain_header_decode(const void *buf,
 	if (!geometry_valid(h) || !link_valid(&h->parent) ||
 	    !record_valid(h) || chain_id_is_null(&h->uuid) ||
 	    h->parent_path[DM_CHAIN_PATH_BYTES - 1] ||
-	    h->child_path[DM_CHAIN_PATH_BYTES - 1])
+	    h->child_path[DM_CHAIN_PATH_BYTES - 1] ||
+	    h->coordinator_path[DM_CHAIN_PATH_BYTES - 1])
 		return CHAIN_HEADER_GEOMETRY;
 	return CHAIN_HEADER_OK;
 }
@@ -339,6 +343,8 @@ void chain_header_encode(const struct chain_header *h, void *buf)
 	encode_ids(h, d);
 	memcpy(d->parent_path, h->parent_path, sizeof(d->parent_path));
 	memcpy(d->child_path, h->child_path, sizeof(d->child_path));
+	memcpy(d->coordinator_path, h->coordinator_path,
+	       sizeof(d->coordinator_path));
 	d->crc = cpu_to_le32(header_crc(d));
 }
 
@@ -510,8 +516,42 @@ enum chain_link_status chain_link_check(const struct chain_link *link,
 		return CHAIN_LINK_SPOILED;
 	if (through && fits_commit(through, parent))
 		return CHAIN_LINK_OK;
-	return chain_id_equal(&link->cid, &parent->cid) ? CHAIN_LINK_OK :
-							  CHAIN_LINK_CID;
+	if (!chain_id_equal(&link->cid, &parent->cid))
+		return CHAIN_LINK_CID;
+	return parent->marks & DM_CHAIN_MARK_PENDING ? CHAIN_LINK_PENDING :
+						       CHAIN_LINK_OK;
+}
+
+void chain_pending_set(struct chain_header *h, const struct chain_header *from)
+{
+	h->marks |= DM_CHAIN_MARK_PENDING;
+	h->group = from->group;
+	h->coordinator = from->coordinator;
+	memcpy(h->coordinator_path, from->coordinator_path,
+	       sizeof(h->coordinator_path));
+}
+
+static void pending_clear(struct chain_header *h)
+{
+	h->marks &= ~DM_CHAIN_MARK_PENDING;
+	memset(&h->group, 0, sizeof(h->group));
+	memset(&h->coordinator, 0, sizeof(h->coordinator));
+	memset(h->coordinator_path, 0, sizeof(h->coordinator_path));
+}
+
+void chain_pending_commit(struct chain_header *h)
+{
+	if (chain_pending_old(h))
+		h->marks |= DM_CHAIN_MARK_SEALED;
+	pending_clear(h);
+}
+
+void chain_pending_abort(struct chain_header *h, const struct chain_id *cid)
+{
+	pending_clear(h);
+	memset(&h->sealed_by, 0, sizeof(h->sealed_by));
+	memset(h->child_path, 0, sizeof(h->child_path));
+	h->cid = *cid;
 }
 
 /* Sample 0 is the head, 1 the tail, the others lie evenly between. */
@@ -560,5 +600,8 @@ CHAIN_EXPORT_FOR_KUNIT(chain_sector_decode);
 CHAIN_EXPORT_FOR_KUNIT(chain_group_encode);
 CHAIN_EXPORT_FOR_KUNIT(chain_group_decode);
 CHAIN_EXPORT_FOR_KUNIT(chain_link_check);
+CHAIN_EXPORT_FOR_KUNIT(chain_pending_set);
+CHAIN_EXPORT_FOR_KUNIT(chain_pending_commit);
+CHAIN_EXPORT_FOR_KUNIT(chain_pending_abort);
 CHAIN_EXPORT_FOR_KUNIT(chain_raw_sample);
 CHAIN_EXPORT_FOR_KUNIT(chain_raw_fingerprint_update);

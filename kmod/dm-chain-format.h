@@ -94,6 +94,7 @@ struct chain_record {
  * @record: of a job, with DM_CHAIN_MARK_JOB
  * @parent_path: hint
  * @child_path: hint, of @sealed_by; of itself while it is prepared as a top
+ * @coordinator_path: hint, of @coordinator
  *
  * As struct dm_chain_disk_header has them. Geometry fields are validated by
  * chain_header_decode(): who has a decoded header may compute with them.
@@ -126,6 +127,7 @@ struct chain_header {
 	struct chain_record record;
 	char parent_path[DM_CHAIN_PATH_BYTES];
 	char child_path[DM_CHAIN_PATH_BYTES];
+	char coordinator_path[DM_CHAIN_PATH_BYTES];
 };
 
 /* What chain_header_decode() and chain_header_pick() find. */
@@ -311,7 +313,41 @@ enum chain_link_status {
 	CHAIN_LINK_CID,		/* the right layer, but modified since */
 	CHAIN_LINK_SIZE,	/* raw: another size */
 	CHAIN_LINK_SPOILED,	/* a commit changed it, and not one above the child */
+	CHAIN_LINK_PENDING,	/* it fits, if its set of disks was switched */
 };
+
+/**
+ * chain_pending_old() - is a pending layer the old top of its disk
+ * @h: header with DM_CHAIN_MARK_PENDING
+ *
+ * If not, it is a new top on a raw layer, which has no marks.
+ */
+static inline bool chain_pending_old(const struct chain_header *h)
+{
+	return !chain_id_is_null(&h->sealed_by);
+}
+
+/**
+ * chain_pending_decided() - was the set of a pending layer switched
+ * @h: header with DM_CHAIN_MARK_PENDING
+ * @coordinator: header of the layer that it names
+ *
+ * To be asked of a header that is durable. If the answer is no, it never will
+ * be another one.
+ */
+static inline bool chain_pending_decided(const struct chain_header *h,
+					 const struct chain_header *coordinator)
+{
+	return !chain_id_is_null(&h->group) &&
+	       chain_id_equal(&h->group, &coordinator->decision);
+}
+
+/** chain_pending_set() - a layer waits for the decision of @from's set */
+void chain_pending_set(struct chain_header *h, const struct chain_header *from);
+/** chain_pending_commit() - it was switched: an old top is sealed */
+void chain_pending_commit(struct chain_header *h);
+/** chain_pending_abort() - it was not: an old top gets @cid, a fresh one */
+void chain_pending_abort(struct chain_header *h, const struct chain_id *cid);
 
 /**
  * chain_has_record() - has a layer the record of a commit

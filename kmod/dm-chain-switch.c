@@ -7,26 +7,17 @@
  * resumed: nothing in between waits for I/O of other devices, allocates, or
  * can fail, and no signal ends it half way.
  *
- * Snapshot, crash order: writes go to the new top from the switch on; its
- * rounds are held, so that no flush that arrives after the switch completes.
- * Then a round of the old top and its header {sealed, the content id that the
- * new top expects}: the commit point. Only then are the rounds released. A cut
- * before opens the old top with all that any flush has covered; the new top is
- * then refused, as its parent was not sealed for it. A raw old top carries no
- * marks: there the new top's link, with the fingerprint of the frozen layer,
- * is the commit record.
- *
- * Failure after the switch: the old top could not be made durable. The disk
- * can't go back without losing what was acknowledged, so it stays as it is,
- * and refuses flushes and writes until it is opened again, at its old top.
+ * Several disks: all of them are claimed, or none; all are suspended, in the
+ * order of their numbers, before anything changes. A disk whose layer is on
+ * another one of them could never be suspended, and is refused.
  *
  * Locking: switch_mutex outermost. disk->switching keeps tables from coming
  * (ctr refuses). disk->pin keeps the live one from being torn down, should
  * another target's table take its place; a reference of the mapped device
  * keeps that. disk->shape keeps queries out while the disk is suspended.
  */
-#include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/sort.h>
 
 #include "dm-chain.h"
 
@@ -94,52 +85,92 @@ static int claim_devt(dev_t devt, struct chain_inst **ci)
 	return r;
 }
 
-/* Run @fn while what the operation needs of the top layer is held. */
-static int with_top_held(struct chain_inst *ci, u32 row,
-			 int (*fn)(struct chain_inst *ci, void *arg), void *arg)
+/* What the operation needs of the top layer. */
+static int hold_top(struct chain_inst *ci, u32 row, struct chain_holder *h)
 {
 	struct dm_chain_conflict *c = kmalloc(sizeof(*c), GFP_KERNEL);
 	u32 *rows = kvcalloc(ci->nr, sizeof(*rows), GFP_KERNEL);
-	struct chain_grant grant;
-	struct chain_holder h = { .grants = &grant };
 	int r = -ENOMEM;
 
 	if (c && rows) {
 		rows[0] = row;
-		r = chain_hold(ci, rows, &h, c);
+		r = chain_hold(ci, rows, h, c);
 	}
 	kvfree(rows);
 	kfree(c);
-	if (r)
-		return r;
-	r = fn(ci, arg);
-	chain_release(&h);
 	return r;
 }
 
-/* Run @fn with the live table of a device number claimed. */
-static int with_disk(dev_t devt, u32 row,
-		     int (*fn)(struct chain_inst *ci, void *arg), void *arg)
+static int claim_member(struct chain_member *m, u32 row)
 {
-	struct mapped_device *md;
-	struct chain_inst *ci;
 	int r;
 
-	if (mutex_lock_killable(&switch_mutex))
-		return -EINTR;
-	md = dm_get_md(devt);
-	r = md ? claim_devt(devt, &ci) : -ENODEV;
-	if (!r) {
-		r = with_top_held(ci, row, fn, arg);
-		unclaim(ci->disk);
+	m->md = dm_get_md(m->devt);
+	if (!m->md)
+		return -ENODEV;
+	r = claim_devt(m->devt, &m->ci);
+	if (r)
+		return r;
+	m->claimed = true;
+	m->holder.grants = &m->grant;
+	return hold_top(m->ci, row, &m->holder);
+}
+
+static void release_member(struct chain_member *m)
+{
+	if (m->holder.disk)
+		chain_release(&m->holder);
+	if (m->claimed)
+		unclaim(m->ci->disk);
+	if (m->md)
+		dm_put(m->md);
+}
+
+/* Is a layer of one of the disks on another one? Loops are for others to see. */
+static bool stands_on(const struct chain_member *m, const struct chain_member *on)
+{
+	unsigned int i;
+
+	for (i = 0; i < m->ci->nr_atts; i++)
+		if (m->ci->atts[i].bdev->bd_disk == dm_disk(on->md))
+			return true;
+	return false;
+}
+
+static int check_stacked(struct chain_member *m, unsigned int nr)
+{
+	unsigned int i, j;
+
+	for (i = 0; i < nr; i++) {
+		for (j = 0; j < nr; j++) {
+			if (!stands_on(&m[i], &m[j]))
+				continue;
+			m[i].error = -ELOOP;
+			return -ELOOP;
+		}
 	}
-	if (md)
-		dm_put(md);
-	mutex_unlock(&switch_mutex);
+	return 0;
+}
+
+static int with_members(struct chain_member *m, unsigned int nr, u32 row,
+			int (*fn)(struct chain_member *m, unsigned int nr))
+{
+	unsigned int i;
+	int r = 0;
+
+	lockdep_assert_held(&switch_mutex);
+	for (i = 0; i < nr && !r; i++)
+		r = m[i].error = claim_member(&m[i], row);
+	if (!r)
+		r = check_stacked(m, nr);
+	if (!r)
+		r = fn(m, nr);
+	for (i = 0; i < nr; i++)
+		release_member(&m[i]);
 	return r;
 }
 
-static int check_writable(struct chain_inst *ci)
+int chain_check_writable(struct chain_inst *ci)
 {
 	struct chain_att *top = chain_top(ci);
 
@@ -152,25 +183,82 @@ static int check_writable(struct chain_inst *ci)
 
 /* --- The pause --- */
 
-/* Jobs stop before it begins: the guest doesn't have to wait for their I/O. */
+/* Under several of them switch_mutex says who is first. */
+static void shape_lock(struct chain_disk *d, bool several)
+{
+	if (several)
+		down_write_nest_lock(&d->shape, &switch_mutex);
+	else
+		down_write(&d->shape);
+}
+
+/* A disk that was suspended later was so for less time. */
+static void pause_all(struct chain_member *m, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		m[i].start = ktime_get();
+		dm_internal_suspend_noflush(m[i].ci->disk->md);
+	}
+}
+
+static void go_on_all(struct chain_member *m, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		dm_internal_resume(m[i].ci->disk->md);
+		m[i].pause_ns = ktime_to_ns(ktime_sub(ktime_get(), m[i].start));
+	}
+}
+
+/*
+ * Jobs stop before it begins: the guest doesn't have to wait for their I/O. So
+ * do queries: who looks at one disk while another is suspended could be kept
+ * from going on by that.
+ */
+void chain_change_all(struct chain_member *m, unsigned int nr,
+		      void (*fn)(void *arg), void *arg)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		chain_jobs_stop(m[i].ci->disk);
+	for (i = 0; i < nr; i++)
+		shape_lock(m[i].ci->disk, nr > 1);
+	rcu_expedite_gp();
+	pause_all(m, nr);
+	mutex_lock(&chain_registry_mutex);
+	fn(arg);
+	mutex_unlock(&chain_registry_mutex);
+	go_on_all(m, nr);
+	rcu_unexpedite_gp();
+	for (i = 0; i < nr; i++)
+		up_write(&m[i].ci->disk->shape);
+}
+
+struct change {
+	struct chain_inst *ci;
+	void (*fn)(struct chain_inst *ci, void *arg);
+	void *arg;
+};
+
+static void change_one(void *arg)
+{
+	struct change *c = arg;
+
+	c->fn(c->ci, c->arg);
+}
+
 u64 chain_change(struct chain_inst *ci,
 		 void (*fn)(struct chain_inst *ci, void *arg), void *arg)
 {
-	struct chain_disk *d = ci->disk;
-	ktime_t start;
+	struct change c = { .ci = ci, .fn = fn, .arg = arg };
+	struct chain_member m = { .ci = ci };
 
-	chain_jobs_stop(d);
-	down_write(&d->shape);
-	rcu_expedite_gp();
-	start = ktime_get();
-	dm_internal_suspend_noflush(d->md);
-	mutex_lock(&chain_registry_mutex);
-	fn(ci, arg);
-	mutex_unlock(&chain_registry_mutex);
-	dm_internal_resume(d->md);
-	rcu_unexpedite_gp();
-	up_write(&d->shape);
-	return ktime_to_ns(ktime_sub(ktime_get(), start));
+	chain_change_all(&m, 1, change_one, &c);
+	return m.pause_ns;
 }
 
 /* --- Layers that go --- */
@@ -244,231 +332,105 @@ void chain_change_lookup(struct chain_inst *ci,
 	chain_drop_layers(ci, &none);
 }
 
-/* --- Snapshot --- */
+/* --- The call --- */
 
-/* Suspended: the layer in role next becomes the top. */
-static void push_top(struct chain_inst *ci, void *arg)
+static int pivot(struct chain_member *m, unsigned int nr)
 {
-	struct chain_att *old = chain_top(ci);
-
-	lockdep_assert_held(&chain_registry_mutex);
-	memmove(ci->order + 1, ci->order, ci->nr * sizeof(*ci->order));
-	ci->order[0] = ci->next;
-	ci->nr++;
-	ci->next->word = CHAIN_WORD_RW;
-	WRITE_ONCE(ci->next->access[CHAIN_GUEST], DM_CHAIN_ACCESS_RW);
-	WRITE_ONCE(ci->next->access[CHAIN_JOB], DM_CHAIN_ACCESS_RO);
-	chain_use_change(ci->disk, ci->next, DM_CHAIN_OPROLE_GUEST_ACTIVE);
-	/* To be frozen: its map still has to be written. */
-	WRITE_ONCE(old->access[CHAIN_GUEST], DM_CHAIN_ACCESS_RO);
-	old->word = CHAIN_WORD_RO;
-	ci->next = NULL;
-	ci->disk->unmerged++;
+	m->error = chain_check_writable(m->ci);
+	if (!m->error)
+		m->error = chain_commit_pivot(m->ci, &m->pause_ns);
+	return m->error;
 }
 
-/* Has the frozen layer a job that goes on writing it, as a stream does? */
-static bool goes_on(const struct chain_disk *disk, const struct chain_att *att)
+static int switch_members(u32 op, struct chain_member *m, unsigned int nr)
 {
-	bool yes;
-
-	mutex_lock(&chain_registry_mutex);
-	yes = chain_written_by_job(att->layer, disk);
-	mutex_unlock(&chain_registry_mutex);
-	return yes;
-}
-
-static void seal(struct chain_header *h, const struct chain_header *child,
-		 bool in_use)
-{
-	h->marks |= DM_CHAIN_MARK_SEALED;
-	h->sealed_by = child->uuid;
-	memcpy(h->child_path, child->child_path, sizeof(h->child_path));
-	h->cid = child->parent.cid;
-	if (in_use)
-		return;
-	h->marks &= ~DM_CHAIN_MARK_IN_USE;
-	memset(&h->use_host, 0, sizeof(h->use_host));
-	memset(&h->use_boot, 0, sizeof(h->use_boot));
-}
-
-/* A chain layer is frozen by its seal. */
-static int commit_chain(struct chain_disk *disk, struct chain_att *old,
-			struct chain_att *new, struct chain_header *h)
-{
-	struct chain_layer *l = old->layer;
+	bool snap = op == DM_CHAIN_SWITCH_SNAPSHOT;
 	int r;
 
-	r = chain_meta_sync(l);
-	if (r)
-		return r;
-	mutex_lock(&l->rw_mutex);
-	*h = l->hdr;
-	seal(h, &new->layer->hdr, goes_on(disk, old));
-	r = chain_layer_update(old, h, true);
-	chain_meta_release(new->layer, r);
-	if (!r)
-		chain_layer_update_rest(old);
-	mutex_unlock(&l->rw_mutex);
+	if (mutex_lock_killable(&switch_mutex))
+		return -EINTR;
+	r = with_members(m, nr, snap ? DM_CHAIN_OPROLE_SNAPSHOT_TOP :
+				       DM_CHAIN_OPROLE_NONE,
+			 snap ? chain_snapshot : pivot);
+	mutex_unlock(&switch_mutex);
 	return r;
 }
 
-/* A raw one by what its child says of it. */
-static int commit_raw(struct chain_att *old, struct chain_att *new,
-		      struct chain_header *h)
+static int by_devt(const void *a, const void *b)
 {
-	struct chain_layer *n = new->layer;
-	struct chain_id fp;
-	int r;
+	const struct chain_member *ma = a, *mb = b;
 
-	r = chain_flush_dev(old);
-	if (!r)
-		r = chain_raw_fingerprint(old, &fp);
-	if (r)
-		return r;
-	mutex_lock(&n->rw_mutex);
-	*h = n->hdr;
-	h->parent.cid = fp;
-	h->parent.size = (u64)old->layer->size << SECTOR_SHIFT;
-	r = chain_layer_update(new, h, true);
-	chain_meta_release(n, r);
-	if (!r)
-		r = chain_layer_update_rest(new);
-	mutex_unlock(&n->rw_mutex);
-	return r;
-}
-
-/*
- * Its job may have gone since the seal: then the layer is taken back as any
- * other that a job could write, and its in-use mark goes with that.
- */
-static void freeze(struct chain_disk *disk, struct chain_att *old)
-{
-	struct chain_layer *l = old->layer;
-	bool in_use = l->format == DM_CHAIN_FORMAT_CHAIN &&
-		      l->hdr.marks & DM_CHAIN_MARK_IN_USE;
-
-	mutex_lock(&l->rw_mutex);
-	if (!in_use)
-		chain_meta_destroy(l);
-	mutex_lock(&chain_registry_mutex);
-	if (in_use) {
-		chain_use_change(disk, old, DM_CHAIN_OPROLE_GUEST_THROUGH);
-		old->word = CHAIN_WORD_RW;
-		if (chain_back_is_due(disk, old))
-			chain_disk_take_back(disk);
-	} else {
-		chain_use_change(disk, old, DM_CHAIN_OPROLE_GUEST_LOWER);
-		WRITE_ONCE(old->access[CHAIN_META], DM_CHAIN_ACCESS_RO);
-		WRITE_ONCE(old->access[CHAIN_JOB], DM_CHAIN_ACCESS_RO);
-	}
-	mutex_unlock(&chain_registry_mutex);
-	mutex_unlock(&l->rw_mutex);
-}
-
-static int commit_snapshot(struct chain_disk *disk, struct chain_att *old,
-			   struct chain_att *new, struct chain_header *h)
-{
-	int r;
-
-	if (old->layer->format == DM_CHAIN_FORMAT_CHAIN)
-		r = commit_chain(disk, old, new, h);
-	else
-		r = commit_raw(old, new, h);
-	if (r) {
-		WRITE_ONCE(disk->failed, true);
-		chain_meta_release(new->layer, true);
-		DMERR("%s: snapshot is not durable (%d): open the disk again at its old top",
-		      disk->name, r);
-		return -EIO;
-	}
-	freeze(disk, old);
+	if (ma->devt != mb->devt)
+		return ma->devt < mb->devt ? -1 : 1;
 	return 0;
 }
 
-static int check_snapshot(struct chain_inst *ci)
+static int fill_members(const struct dm_chain_switch_disk *sd,
+			struct chain_member *m, unsigned int nr)
 {
-	const struct chain_layer *top = chain_top(ci)->layer, *next;
-	int r = check_writable(ci);
+	unsigned int i;
 
-	if (r)
-		return r;
-	if (!ci->next)
-		return -ENXIO;
-	if (ci->nr >= DM_CHAIN_MAX_LAYERS)
-		return -EMLINK;
-	/* cid: the old top must get a new one, not keep what it has. */
-	next = ci->next->layer;
-	if (top->format == DM_CHAIN_FORMAT_CHAIN &&
-	    (chain_id_equal(&next->hdr.parent.cid, &top->hdr.cid) ||
-	     chain_id_is_null(&next->hdr.parent.cid)))
-		return -ESTALE;
+	for (i = 0; i < nr; i++) {
+		if (sd[i].pad || sd[i].error || sd[i].pause_ns)
+			return -EINVAL;
+		m[i].index = i;
+		m[i].devt = MKDEV(sd[i].major, sd[i].minor);
+	}
+	sort(m, nr, sizeof(*m), by_devt, NULL);
+	for (i = 1; i < nr; i++)
+		if (m[i].devt == m[i - 1].devt)
+			return -EINVAL;
 	return 0;
 }
 
-static int snapshot(struct chain_inst *ci, void *arg)
+static void report_members(const struct chain_member *m, unsigned int nr,
+			   struct dm_chain_switch_disk *sd)
 {
-	struct dm_chain_switch_disk *sd = arg;
-	struct chain_att *old = chain_top(ci), *new = ci->next;
-	unsigned int noio;
-	struct chain_header *h;
-	int r = check_snapshot(ci);
+	unsigned int i;
 
-	if (r)
-		return r;
-	h = kmalloc(sizeof(*h), GFP_KERNEL);
-	if (!h)
-		return -ENOMEM;
-	/* What is on its way has less to wait for in the pause. */
-	if (old->layer->meta)
-		r = chain_meta_sync(old->layer);
-	if (!r) {
-		/* Reclaim might wait for a flush that waits for us. */
-		noio = memalloc_noio_save();
-		chain_meta_hold(new->layer);
-		sd->pause_ns = chain_change(ci, push_top, NULL);
-		r = commit_snapshot(ci->disk, old, new, h);
-		memalloc_noio_restore(noio);
+	for (i = 0; i < nr; i++) {
+		sd[m[i].index].error = m[i].error;
+		sd[m[i].index].pause_ns = m[i].pause_ns;
 	}
-	kfree(h);
-	return r;
-}
-
-static int pivot(struct chain_inst *ci, void *arg)
-{
-	struct dm_chain_switch_disk *sd = arg;
-	int r = check_writable(ci);
-
-	return r ?: chain_commit_pivot(ci, &sd->pause_ns);
 }
 
 static int switch_user(const struct dm_chain_switch *arg,
-		       struct dm_chain_switch_disk *sd)
+		       struct dm_chain_switch_disk *sd, struct chain_member *m)
 {
-	bool snap = arg->op == DM_CHAIN_SWITCH_SNAPSHOT;
 	void __user *p = u64_to_user_ptr(arg->disks);
+	size_t bytes = arg->nr_disks * sizeof(*sd);
+	int r;
 
-	if (copy_from_user(sd, p, sizeof(*sd)))
+	if (copy_from_user(sd, p, bytes))
 		return -EFAULT;
-	if (sd->pad || sd->error || sd->pause_ns)
-		return -EINVAL;
-	sd->error = with_disk(MKDEV(sd->major, sd->minor),
-			      snap ? DM_CHAIN_OPROLE_SNAPSHOT_TOP :
-				     DM_CHAIN_OPROLE_NONE,
-			      snap ? snapshot : pivot, sd);
-	if (copy_to_user(p, sd, sizeof(*sd)))
-		return -EFAULT;
-	return sd->error;
+	r = fill_members(sd, m, arg->nr_disks);
+	if (r)
+		return r;
+	r = switch_members(arg->op, m, arg->nr_disks);
+	report_members(m, arg->nr_disks, sd);
+	return copy_to_user(p, sd, bytes) ? -EFAULT : r;
 }
 
 int chain_switch(const struct dm_chain_switch *arg)
 {
-	struct dm_chain_switch_disk sd;
+	struct dm_chain_switch_disk *sd;
+	struct chain_member *m;
+	int r = -ENOMEM;
 
 	if ((arg->op != DM_CHAIN_SWITCH_SNAPSHOT &&
 	     arg->op != DM_CHAIN_SWITCH_PIVOT) ||
-	    arg->nr_disks != 1 || arg->flags || arg->pad)
+	    !arg->nr_disks || arg->nr_disks > DM_CHAIN_SWITCH_MAX ||
+	    arg->flags || arg->pad)
 		return -EINVAL;
-	return switch_user(arg, &sd);
+	if (arg->nr_disks > 1 && arg->op == DM_CHAIN_SWITCH_PIVOT)
+		return -EINVAL;
+	sd = kvcalloc(arg->nr_disks, sizeof(*sd), GFP_KERNEL);
+	m = kvcalloc(arg->nr_disks, sizeof(*m), GFP_KERNEL);
+	if (sd && m)
+		r = switch_user(arg, sd, m);
+	kvfree(m);
+	kvfree(sd);
+	return r;
 }
 
 /* --- Growing a layer --- */
@@ -599,7 +561,7 @@ static int check_resize(struct chain_inst *ci, u64 size)
 {
 	struct chain_att *top = chain_top(ci);
 	struct chain_header *h;
-	int r = check_writable(ci);
+	int r = chain_check_writable(ci);
 
 	if (r)
 		return r;
@@ -618,9 +580,8 @@ static int check_resize(struct chain_inst *ci, u64 size)
 	return r;
 }
 
-static int resize(struct chain_inst *ci, void *arg)
+static int resize(struct chain_inst *ci, u64 size)
 {
-	u64 size = *(u64 *)arg;
 	struct resize rs = {};
 	int r = check_resize(ci, size);
 
@@ -636,10 +597,17 @@ static int resize(struct chain_inst *ci, void *arg)
 
 int chain_resize(const struct dm_chain_resize *arg)
 {
-	u64 size = arg->size;
+	struct chain_member m = { .devt = MKDEV(arg->major, arg->minor) };
+	int r;
 
 	if (arg->flags || arg->pad)
 		return -EINVAL;
-	return with_disk(MKDEV(arg->major, arg->minor),
-			 DM_CHAIN_OPROLE_RESIZE_ACTIVE, resize, &size);
+	if (mutex_lock_killable(&switch_mutex))
+		return -EINTR;
+	r = claim_member(&m, DM_CHAIN_OPROLE_RESIZE_ACTIVE);
+	if (!r)
+		r = resize(m.ci, arg->size);
+	release_member(&m);
+	mutex_unlock(&switch_mutex);
+	return r;
 }

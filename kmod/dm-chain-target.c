@@ -131,6 +131,8 @@ static const char *link_error(enum chain_link_status s)
 		return "A layer's raw parent has another size than its header says";
 	case CHAIN_LINK_SPOILED:
 		return "A layer was spoiled by a commit that the layer above is not part of";
+	case CHAIN_LINK_PENDING:
+		return "A layer waits for the decision of a snapshot of several disks";
 	default:
 		return NULL;
 	}
@@ -182,7 +184,9 @@ static int check_link(struct chain_inst *ci, unsigned int i,
 	}
 	s = chain_link_check(&child->hdr.parent, through, header_of(parent),
 			     (u64)parent->size << SECTOR_SHIFT, &fp);
-	if (s == CHAIN_LINK_OK)
+	/* Who only reads has asked the coordinator, and leaves it as it is. */
+	if (s == CHAIN_LINK_OK ||
+	    (s == CHAIN_LINK_PENDING && !chain_guest_rw(chain_top(ci))))
 		return 0;
 	*error = (char *)link_error(s);
 	DMERR("%s: layer %u (%s): %s", ci->disk->name, i + 1,

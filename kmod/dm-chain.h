@@ -892,6 +892,42 @@ int chain_switch(const struct dm_chain_switch *arg);
 int chain_resize(const struct dm_chain_resize *arg);
 
 /**
+ * struct chain_member - one of the disks of a switch
+ * @index: in the caller's array
+ * @devt: of the mapped device
+ * @md: referenced
+ * @ci: live table, claimed while @claimed
+ * @claimed: nobody else changes its table
+ * @holder: what the switch holds of it
+ * @grant: of @holder
+ * @error: what was wrong with it
+ * @pause_ns: how long its I/O was held back
+ * @start: of the pause
+ * @old: snapshot: top that is frozen
+ * @new: snapshot: layer that becomes the top
+ * @hdr: room for a header
+ * @fp: snapshot: fingerprint of a raw @old
+ * @pending: snapshot: the header of @old waits for the decision
+ */
+struct chain_member {
+	u32 index;
+	dev_t devt;
+	struct mapped_device *md;
+	struct chain_inst *ci;
+	bool claimed;
+	struct chain_holder holder;
+	struct chain_grant grant;
+	int error;
+	u64 pause_ns;
+	ktime_t start;
+	struct chain_att *old;
+	struct chain_att *new;
+	struct chain_header *hdr;
+	struct chain_id fp;
+	bool pending;
+};
+
+/**
  * chain_claim() - nobody else changes the disk's table
  * @d: a disk that doesn't go meanwhile
  *
@@ -900,6 +936,20 @@ int chain_resize(const struct dm_chain_resize *arg);
  */
 int chain_claim(struct chain_disk *d);
 void chain_unclaim(struct chain_disk *d);
+
+/** chain_check_writable() - -EROFS, or -EIO for a disk that has failed */
+int chain_check_writable(struct chain_inst *ci);
+
+/**
+ * chain_change_all() - change running disks while all of them are suspended
+ * @m: claimed; their pause is set. Sorted by device number, so that nobody waits
+ *	for somebody who does it in another order; more than one: switch_mutex held
+ * @nr: of them
+ * @fn: registry_mutex held; can't fail, doesn't wait
+ * @arg: for @fn
+ */
+void chain_change_all(struct chain_member *m, unsigned int nr,
+		      void (*fn)(void *arg), void *arg);
 
 /**
  * chain_change() - change a running disk while it is suspended
@@ -911,6 +961,18 @@ void chain_unclaim(struct chain_disk *d);
  */
 u64 chain_change(struct chain_inst *ci,
 		 void (*fn)(struct chain_inst *ci, void *arg), void *arg);
+
+/* dm-chain-snapshot.c */
+
+/**
+ * chain_snapshot() - the attached layers become the tops of their disks
+ * @m: disks, sorted, claimed
+ * @nr: of them
+ *
+ * All or none. Return: 0 or a negative errno; the errors of those that were in
+ * the way are set.
+ */
+int chain_snapshot(struct chain_member *m, unsigned int nr);
 
 /** chain_change_lookup() - the same, and what is merged is forgotten */
 void chain_change_lookup(struct chain_inst *ci,

@@ -109,6 +109,10 @@ struct dm_chain_disk_record {
 	__le64	pad;			/*  72: zero */
 };
 
+/*
+ * group, coordinator, coordinator_path: of a layer that is PENDING; without the
+ * mark they count only for a prepared top, and say of which set it is to be.
+ */
 struct dm_chain_disk_header {
 	__u8	magic[8];		/*    0 */
 	__le32	version;		/*    8 */
@@ -133,7 +137,7 @@ struct dm_chain_disk_header {
 	__u8	use_host[16];		/*  208: in use: machine, */
 	__u8	use_boot[16];		/*  224: kernel instance, */
 	__u8	use_nonce[16];		/*  240: opening */
-	__u8	group[16];		/*  256: pending: set of disks */
+	__u8	group[16];		/*  256: pending: set of disks; see below */
 	__u8	coordinator[16];	/*  272: pending: layer that decides */
 	__u8	decision[16];		/*  288: group decided by this layer */
 	__u8	job[16];		/*  304: of the record; spoiled, incomplete: by which */
@@ -141,7 +145,8 @@ struct dm_chain_disk_header {
 	__u8	reserved0[112];		/*  400: zero */
 	__u8	parent_path[DM_CHAIN_PATH_BYTES]; /* 512: hint, NUL-terminated */
 	__u8	child_path[DM_CHAIN_PATH_BYTES]; /* 1536: hint, of sealed_by */
-	__u8	reserved1[1536];	/* 2560: zero */
+	__u8	coordinator_path[DM_CHAIN_PATH_BYTES]; /* 2560: hint */
+	__u8	reserved1[512];		/* 3584: zero */
 };
 
 #define DM_CHAIN_MAP_MAGIC		0x50414d43U	/* "CMAP" */

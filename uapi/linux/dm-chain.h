@@ -40,11 +40,14 @@ struct dm_chain_version {
 #define DM_CHAIN_SWITCH_SNAPSHOT	1	/* the layer in role "next" becomes the top */
 #define DM_CHAIN_SWITCH_PIVOT		2	/* an active commit's base becomes the top */
 
+#define DM_CHAIN_SWITCH_MAX		256	/* disks of one switch */
+
 /**
  * struct dm_chain_switch_disk - one disk of a switch
  * @major: in: of the dm device
  * @minor: in
- * @error: out: 0, or what was wrong with this disk, as a negative errno
+ * @error: out: 0, or what was wrong with this disk, as a negative errno; of
+ *	several, 0 also means that another one was in the way
  * @pad: zero
  * @pause_ns: out: how long the disk's I/O was held back
  */
@@ -59,22 +62,30 @@ struct dm_chain_switch_disk {
 /**
  * struct dm_chain_switch - change what disks are made of, at one instant
  * @op: DM_CHAIN_SWITCH_*
- * @nr_disks: 1 (more: EINVAL until several disks are supported)
+ * @nr_disks: 1 to DM_CHAIN_SWITCH_MAX, each once, in any order
  * @disks: user address of an array of struct dm_chain_switch_disk
  * @flags: zero
  * @pad: zero
  *
  * Snapshot: each disk has one attached layer in role "next". It returns when
  * the frozen layer, its seal and all that was acknowledged before are durable.
+ * Several: the headers of these layers name one group and one coordinator, the
+ * old top of one of the disks, or else a new one. All are suspended together,
+ * and that layer's header decides for all.
  * Pivot: each disk has an active commit that is ready (else EAGAIN; ENOENT: it
  * has none). It returns when the base is durably the disk. The layers above it
- * stay attached, in role "dropped", until a reload.
+ * stay attached, in role "dropped", until a reload. Several: all or none of the
+ * running disks change; after a power cut each opens at its base or at its old
+ * top, which show the same.
  *
- * Errors: ENODEV no such chain disk; EBUSY suspended, being switched or another
+ * Errors: EINVAL a disk stands twice; ELOOP a layer of one of the disks is on
+ * another one; ENODEV no such chain disk; EBUSY suspended, being switched or another
  * table is loaded; ENXIO nothing is attached in the role; ESTALE the attached
- * layer does not fit the top; EROFS the disk is read-only; EIO the old top
- * could not be made durable (the disk then refuses writes until re-opened,
- * and opens at its old top with all that a flush covered).
+ * layer does not fit the top, or the others of the set; EROFS the disk is
+ * read-only; EIO the old top could not be made durable. If that was before the
+ * switch (@pause_ns is 0) the disks run on with their old tops; else all of them
+ * refuse writes until re-opened, and open at their old tops with all that a flush
+ * covered.
  */
 struct dm_chain_switch {
 	__u32	op;
@@ -142,6 +153,7 @@ struct dm_chain_resize {
  * @record_base: UUID of the record's base; zero: raw, or none
  * @limit: bytes; above it nothing below shows
  * @max_size: bytes that its maps have room for
+ * @decision: set of disks that the layer has decided, and has to tell of
  */
 struct dm_chain_layer {
 	__u8	uuid[16];
@@ -166,6 +178,7 @@ struct dm_chain_layer {
 	__u8	record_base[16];
 	__u64	limit;
 	__u64	max_size;
+	__u8	decision[16];
 };
 
 /**
