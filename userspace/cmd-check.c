@@ -161,6 +161,21 @@ static void check_job(struct check *c)
 		      id_text(&h->job, job));
 }
 
+static void check_set(struct check *c)
+{
+	const struct chain_header *h = &c->img->hdr;
+	char id[37];
+
+	if (h->marks & DM_CHAIN_MARK_PENDING)
+		found(c, "pending", FIX_NOTE,
+		      "part of a snapshot of several disks that was cut off, layer %s has decided it",
+		      id_text(&h->coordinator, id));
+	if (!chain_id_is_null(&h->decision))
+		found(c, "decision", FIX_NOTE,
+		      "has decided a snapshot of several disks (%s), which others may have to be told",
+		      id_text(&h->decision, id));
+}
+
 static void check_slots(struct check *c)
 {
 	unsigned int i;
@@ -175,6 +190,7 @@ static void check_slots(struct check *c)
 	if (c->img->hdr.marks & DM_CHAIN_MARK_IN_USE)
 		found(c, "in-use", FIX_NOTE, "was not closed");
 	check_job(c);
+	check_set(c);
 }
 
 static void check_end(struct check *c)

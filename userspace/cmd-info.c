@@ -61,6 +61,9 @@ static int fill_layer(struct image *img, struct show_layer *l)
 	l->uuid = img->hdr.uuid;
 	l->parent_uuid = img->hdr.parent.uuid;
 	l->marks = img->hdr.marks;
+	if (image_pending(img))
+		l->coordinator = img->hdr.coordinator;
+	l->decision = img->hdr.decision;
 	l->size = img->hdr.size;
 	return count_blocks(img, l);
 }

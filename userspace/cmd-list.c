@@ -6,17 +6,38 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct row {
 	const char *name;
 	struct dm_state state;
 	struct table table;
 	char *top;
+	bool pending;
 };
 
-static const char *state_text(const struct dm_state *s)
+/* Has it a layer that waits for the decision of a snapshot of several disks? */
+static bool has_pending(const struct dm_state *s)
 {
-	return !s->live ? "unfinished" : s->suspended ? "suspended" : "active";
+	bool yes;
+	int ctl;
+
+	if (!s->live)
+		return false;
+	ctl = control_open();
+	if (ctl < 0)
+		return false;
+	yes = control_has_mark(ctl, s->dev, DM_CHAIN_MARK_PENDING);
+	close(ctl);
+	return yes;
+}
+
+static const char *state_text(const struct row *r)
+{
+	const struct dm_state *s = &r->state;
+
+	return !s->live ? "unfinished" : s->suspended ? "suspended" :
+	       r->pending ? "pending" : "active";
 }
 
 /* Attached layers are no part of the disk yet. */
@@ -40,7 +61,7 @@ static void row_json(const struct row *r, json_object *rows)
 	json_object_object_add(o, "virtual-size",
 			       json_object_new_uint64(r->table.sectors * 512));
 	json_object_object_add(o, "state",
-			       json_object_new_string(state_text(&r->state)));
+			       json_object_new_string(state_text(r)));
 	json_object_object_add(o, "read-only",
 			       json_object_new_boolean(r->state.read_only));
 	json_object_object_add(o, "layers",
@@ -55,7 +76,7 @@ static void row_print(const struct row *r)
 
 	printf("%-20s  %10s  %6u  %-10s  %s\n", r->name,
 	       size_text(r->table.sectors * 512, size), nr_layers(&r->table),
-	       state_text(&r->state), r->top ? text_clean(r->top) : "-");
+	       state_text(r), r->top ? text_clean(r->top) : "-");
 }
 
 static char *top_path(const struct table *t)
@@ -82,6 +103,7 @@ static int row_cb(const char *name, dev_t dev, void *arg)
 	if (ret || gone)
 		return ret;
 	r.top = top_path(&r.table);
+	r.pending = has_pending(&r.state);
 	if (opt_json)
 		row_json(&r, arg);
 	else

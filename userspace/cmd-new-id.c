@@ -4,6 +4,8 @@
  */
 #include "dmchain.h"
 
+#include <string.h>
+
 static void report(const struct image *img)
 {
 	char id[37];
@@ -28,6 +30,8 @@ static int renew(struct image *img)
 	image_clear_use(img);
 	image_clear_seal(img);
 	img->hdr.marks &= ~DM_CHAIN_MARK_MANY_CHILDREN;
+	/* It is the original that others ask. */
+	memset(&img->hdr.decision, 0, sizeof(img->hdr.decision));
 	id_random(&img->hdr.uuid);
 	id_random(&img->hdr.cid);
 	ret = image_write_header(img);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * dmchain snapshot NAME=PATH: the top of an open disk is frozen, PATH is the
- * new one.
+ * dmchain snapshot NAME=PATH...: the tops of open disks are frozen at one instant,
+ * each PATH is a new one.
  *
- * The new layer is attached by a reload that changes nothing of what is seen;
- * the kernel switches to it and seals the old top; another reload opens that
- * one read-only. Until the switch all of it can be undone.
+ * The new layers are attached by reloads that change nothing of what is seen;
+ * the kernel switches to all of them and seals the old tops; other reloads open
+ * these read-only. Until the switch all of it can be undone; then all of it is
+ * done, or nothing.
  */
 #include "label.h"
 #include "online.h"
@@ -19,7 +20,32 @@
 #include <unistd.h>
 
 /**
+ * struct set - the disks of a snapshot
+ * @ctl: control device
+ * @s: sorted by name: the order in which they are locked
+ * @nr: of them
+ * @group: name of the set in the headers; one disk: zero
+ * @coordinator: UUID of the layer whose header decides for all
+ * @coordinator_path: of that layer; NULL: one disk
+ * @new_decides: it is the new top of the first disk
+ */
+struct set {
+	int ctl;
+	struct snapshot *s;
+	unsigned int nr;
+	struct chain_id group;
+	struct chain_id coordinator;
+	const char *coordinator_path;
+	bool new_decides;
+};
+
+/**
  * struct snapshot - of one disk
+ * @set: whose one it is
+ * @name: of the disk
+ * @given: its place among the arguments
+ * @lock: of the disk
+ * @begun: there is something to undo
  * @arg: the new top, as the user named it: path or descriptor
  * @path: of the new top, absolute
  * @old: the table before
@@ -30,11 +56,14 @@
  * @made: it is a file or the contents of a device that we made
  */
 struct snapshot {
+	struct set *set;
 	const char *name;
+	unsigned int given;
+	struct disk_lock lock;
+	bool begun;
 	const char *arg;
 	char *path;
 	bool existing;
-	int ctl;
 	dev_t disk;
 	struct table old;
 	struct dm_chain_layer *layers;
@@ -85,8 +114,7 @@ static int check_top_path(const struct snapshot *s)
 			s->name, path);
 }
 
-/* The cycle would not even need a second disk: each write would cause another. */
-static int check_place(const struct snapshot *s)
+static bool place_on(const struct snapshot *s, dev_t disk)
 {
 	char *folder = strdup(s->path), *slash = folder ? strrchr(folder, '/') :
 							  NULL;
@@ -95,14 +123,68 @@ static int check_place(const struct snapshot *s)
 	if (slash) {
 		slash[slash == folder] = 0;
 		on = path_stands_on(access(s->path, F_OK) ? folder : s->path,
-				    s->disk);
+				    disk);
 	}
 	free(folder);
-	if (!on)
+	return on;
+}
+
+/* The cycle would not even need a second disk: each write would cause another. */
+static int check_place(const struct snapshot *s)
+{
+	if (!place_on(s, s->disk))
 		return 0;
 	return msg_fail(EXIT_REFUSED,
 			"%s: lies on the disk %s itself; choose a place that doesn't",
 			s->path, s->name);
+}
+
+/* A disk can't be held still while another one that it stands on is. */
+static int refuse_nested(const struct snapshot *s, const struct snapshot *on,
+			 const char *path)
+{
+	return msg_fail(EXIT_REFUSED,
+			"%s: %s lies on the disk %s, and both at one instant can't be had; take their snapshots one by one",
+			s->name, path, on->name);
+}
+
+static int check_layer_apart(const struct snapshot *s, const struct snapshot *on,
+			     dev_t dev)
+{
+	char *path = disk_layer_path(dev), *node = disk_device_path(dev);
+	int ret = 0;
+
+	if (!path || !node)
+		ret = msg_fail(EXIT_FAILED, "%s: out of memory", s->name);
+	else if (path_stands_on(node, on->disk))
+		ret = refuse_nested(s, on, path);
+	free(node);
+	free(path);
+	return ret;
+}
+
+static int check_apart(const struct snapshot *s, const struct snapshot *on)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < s->old.nr && !ret; i++)
+		ret = check_layer_apart(s, on, s->old.layers[i].dev);
+	if (!ret && place_on(s, on->disk))
+		ret = refuse_nested(s, on, s->path);
+	return ret;
+}
+
+static int check_all_apart(const struct set *set)
+{
+	unsigned int i, j;
+	int ret = 0;
+
+	for (i = 0; i < set->nr && !ret; i++)
+		for (j = 0; j < set->nr && !ret; j++)
+			if (i != j)
+				ret = check_apart(&set->s[i], &set->s[j]);
+	return ret;
 }
 
 static int look(struct snapshot *s)
@@ -111,13 +193,13 @@ static int look(struct snapshot *s)
 
 	/* Before the table: this waits for what the kernel takes back just now. */
 	if (!ret)
-		ret = control_layers(s->ctl, s->disk, &s->layers, &s->nr);
+		ret = control_layers(s->set->ctl, s->disk, &s->layers, &s->nr);
 	if (!ret)
 		ret = dm_table_read(s->name, &s->old, NULL);
 	if (!ret)
 		ret = check_table(s);
 	if (!ret)
-		ret = perm_ask(s->ctl, s->disk, s->name, DM_CHAIN_OP_SNAPSHOT);
+		ret = perm_ask(s->set->ctl, s->disk, s->name, DM_CHAIN_OP_SNAPSHOT);
 	if (ret)
 		return ret;
 	if (!s->nr)
@@ -165,12 +247,34 @@ static void set_link(const struct snapshot *s, struct chain_header *h)
 	id_random(&link->cid);
 }
 
+/*
+ * Of several disks: which set, and whom to ask, from where the kernel puts it:
+ * the header of the old top, or of the new one on a raw layer.
+ */
+static int set_group(const struct snapshot *s, struct chain_header *h)
+{
+	const char *owner = raw_top(s) ? s->path : s->top_path;
+	struct set *set = s->set;
+
+	if (set->new_decides && s == set->s)
+		set->coordinator = h->uuid;
+	h->group = set->group;
+	h->coordinator = set->coordinator;
+	memset(&h->decision, 0, sizeof(h->decision));
+	memset(h->coordinator_path, 0, sizeof(h->coordinator_path));
+	if (!set->coordinator_path)
+		return 0;
+	return hint_make_near(h->coordinator_path, owner, set->coordinator_path);
+}
+
 /* The kernel copies the child's path into the seal of the old top. */
 static int set_paths(const struct snapshot *s, struct chain_header *h)
 {
 	int ret = hint_make_near(h->parent_path, s->path, s->top_path);
 
-	return ret ? ret : hint_make(h->child_path, s->path, s->path);
+	if (!ret)
+		ret = hint_make(h->child_path, s->path, s->path);
+	return ret ? ret : set_group(s, h);
 }
 
 static int set_header(struct snapshot *s)
@@ -226,14 +330,14 @@ static int check_absent(const struct snapshot *s)
 			s->path);
 }
 
-static int make_new(struct snapshot *s, struct disk_lock *l)
+static int make_new(struct snapshot *s)
 {
 	int ret = check_absent(s);
 
 	if (!ret)
 		ret = set_header(s);
 	if (!ret)
-		ret = disk_lock_note(l, note(s));
+		ret = disk_lock_note(&s->lock, note(s));
 	if (!ret)
 		ret = image_make(&s->img, s->arg, &s->hdr);
 	if (ret)
@@ -389,7 +493,7 @@ static void unmake(struct snapshot *s)
 	image_make_undo(&s->img);
 }
 
-static void undo(struct snapshot *s, struct disk_lock *l)
+static void undo(struct snapshot *s)
 {
 	/* What can't be undone now is left to recover: the note stays. */
 	if (s->at.dev && detach_next(s))
@@ -399,11 +503,11 @@ static void undo(struct snapshot *s, struct disk_lock *l)
 		return;
 	if (s->made)
 		unmake(s);
-	disk_lock_note(l, NULL);
+	disk_lock_note(&s->lock, NULL);
 }
 
 /* The old top is still open for writing, though nobody does any more. */
-static void reopen_old_top(struct snapshot *s, struct disk_lock *l)
+static void reopen_old_top(struct snapshot *s)
 {
 	struct table t;
 	int ret = dm_table_read(s->name, &t, NULL);
@@ -416,7 +520,7 @@ static void reopen_old_top(struct snapshot *s, struct disk_lock *l)
 		ret = label_apply_device(s->name, s->old.layers[0].dev,
 					 LABEL_RO);
 	if (!ret)
-		disk_lock_note(l, NULL);
+		disk_lock_note(&s->lock, NULL);
 	else
 		msg_warn("%s: the snapshot is made, but %s is still open for writing, or labelled so; dmchain recover %s",
 			 s->name, s->top_path, s->name);
@@ -431,14 +535,14 @@ static int give_labels(struct snapshot *s)
 	return ret ? ret : label_apply(s->name, s->img.fd, s->path, LABEL_RW);
 }
 
-static void clean_up(struct snapshot *s, struct disk_lock *l)
+static void clean_up(struct snapshot *s)
 {
 	switch (outcome(s)) {
 	case NOT_SWITCHED:
-		undo(s, l);
+		undo(s);
 		break;
 	case SWITCHED:
-		disk_lock_note(l, NULL);
+		disk_lock_note(&s->lock, NULL);
 		break;
 	case UNKNOWN:
 		/* The note stays: recover decides. */
@@ -446,38 +550,75 @@ static void clean_up(struct snapshot *s, struct disk_lock *l)
 	}
 }
 
-static int change(struct snapshot *s, struct disk_lock *l)
+/* All that can be undone. */
+static int prepare(struct snapshot *s)
 {
-	int ret = s->existing ? disk_lock_note(l, note(s)) : 0;
+	int ret = s->existing ? disk_lock_note(&s->lock, note(s)) : 0;
 
+	s->begun = true;
 	if (!ret)
-		ret = s->existing ? take_existing(s) : make_new(s, l);
+		ret = s->existing ? take_existing(s) : make_new(s);
 	if (!ret)
 		ret = give_labels(s);
-	if (!ret)
-		ret = attach_next(s);
-	if (!ret)
-		ret = control_snapshot(s->ctl, s->disk, &s->pause_ns);
-	if (!ret) {
-		attach_drop(&s->at);
-		reopen_old_top(s, l);
-		return 0;
-	}
-	clean_up(s, l);
+	return ret ? ret : attach_next(s);
+}
+
+static int prepare_all(struct set *set)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < set->nr && !ret; i++)
+		ret = prepare(&set->s[i]);
 	return ret;
 }
 
-static void report(const struct snapshot *s)
+static int switch_all(struct set *set)
 {
-	json_object *o;
+	dev_t *disks = calloc(set->nr, sizeof(*disks));
+	uint64_t *pause = calloc(set->nr, sizeof(*pause));
+	unsigned int i;
+	int ret;
+
+	for (i = 0; disks && i < set->nr; i++)
+		disks[i] = set->s[i].disk;
+	ret = disks && pause ?
+	      control_snapshot(set->ctl, disks, set->nr, pause) :
+	      msg_fail(EXIT_FAILED, "out of memory");
+	for (i = 0; pause && i < set->nr; i++)
+		set->s[i].pause_ns = pause[i];
+	free(pause);
+	free(disks);
+	return ret;
+}
+
+static int change(struct set *set)
+{
+	int ret = prepare_all(set);
+	unsigned int i;
+
+	if (!ret)
+		ret = switch_all(set);
+	for (i = 0; i < set->nr; i++) {
+		struct snapshot *s = &set->s[i];
+
+		if (ret && s->begun) {
+			clean_up(s);
+		} else if (!ret) {
+			attach_drop(&s->at);
+			reopen_old_top(s);
+		}
+	}
+	return ret;
+}
+
+/* What is said of it. */
+
+static json_object *report_json(const struct snapshot *s)
+{
+	json_object *o = json_object_new_object();
 	char id[37];
 
-	if (!opt_json) {
-		printf("%s: %s is the top now, %s is frozen (paused for %.3f ms)\n",
-		       s->name, s->path, s->top_path, s->pause_ns / 1e6);
-		return;
-	}
-	o = json_object_new_object();
 	json_object_object_add(o, "name", json_text(s->name));
 	json_object_object_add(o, "path", json_text(s->path));
 	json_object_object_add(o, "uuid",
@@ -485,7 +626,37 @@ static void report(const struct snapshot *s)
 	json_object_object_add(o, "frozen", json_text(s->top_path));
 	json_object_object_add(o, "pause-ns",
 			       json_object_new_uint64(s->pause_ns));
-	show_json(o);
+	return o;
+}
+
+static const struct snapshot *given_as(const struct set *set, unsigned int i)
+{
+	const struct snapshot *s = set->s;
+
+	while (s->given != i)
+		s++;
+	return s;
+}
+
+/* In the order of the arguments; one disk: an object, several: an array. */
+static void report(const struct set *set)
+{
+	json_object *all = json_object_new_array();
+	unsigned int i;
+
+	for (i = 0; i < set->nr; i++) {
+		const struct snapshot *s = given_as(set, i);
+
+		json_object_array_add(all, report_json(s));
+		if (!opt_json)
+			printf("%s: %s is the top now, %s is frozen (paused for %.3f ms)\n",
+			       s->name, s->path, s->top_path, s->pause_ns / 1e6);
+	}
+	if (opt_json && set->nr == 1)
+		show_json(json_object_get(json_object_array_get_idx(all, 0)));
+	else if (opt_json)
+		show_json(json_object_get(all));
+	json_object_put(all);
 }
 
 static int check_given(const struct snapshot *s)
@@ -501,58 +672,189 @@ static int check_given(const struct snapshot *s)
 			s->arg, s->path);
 }
 
-static int snapshot_locked(struct snapshot *s, struct disk_lock *l)
+static int look_at_all(struct set *set)
 {
-	int ret = disk_recover_locked(l, false, NULL);
+	unsigned int i;
+	int ret = 0;
 
-	if (ret)
-		return ret;
-	s->ctl = control_open();
-	if (s->ctl < 0)
-		return s->ctl;
-	ret = look(s);
-	/* While we waited the descriptor's path may have gone. */
-	if (!ret && arg_fd(s->arg) >= 0)
-		ret = check_given(s);
-	/* For both reloads and what comes between; gone with the descriptor. */
-	control_expedite(s->ctl, true);
-	if (!ret)
-		ret = change(s, l);
-	close(s->ctl);
-	if (!ret)
-		report(s);
-	image_close(&s->img);
-	dm_table_free(&s->old);
-	free(s->layers);
-	free(s->top_path);
+	for (i = 0; i < set->nr && !ret; i++) {
+		ret = look(&set->s[i]);
+		/* While we waited the descriptor's path may have gone. */
+		if (!ret && arg_fd(set->s[i].arg) >= 0)
+			ret = check_given(&set->s[i]);
+	}
+	return ret ? ret : check_all_apart(set);
+}
+
+/*
+ * The old top of one disk decides: it stays whatever becomes of the snapshot. Not
+ * one that has an older decision, which others may still have to ask for. If there
+ * is none, a new top.
+ */
+static void choose_coordinator(struct set *set)
+{
+	struct chain_id decision;
+	unsigned int i;
+
+	if (set->nr == 1)
+		return;
+	id_random(&set->group);
+	for (i = 0; i < set->nr; i++) {
+		const struct snapshot *s = &set->s[i];
+
+		memcpy(decision.b, s->layers[0].decision, sizeof(decision.b));
+		if (raw_top(s) || !chain_id_is_null(&decision))
+			continue;
+		memcpy(set->coordinator.b, s->layers[0].uuid,
+		       sizeof(set->coordinator.b));
+		set->coordinator_path = s->top_path;
+		return;
+	}
+	set->new_decides = true;
+	set->coordinator_path = set->s[0].path;
+}
+
+static int recover_all(struct set *set)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < set->nr && !ret; i++)
+		ret = disk_recover_locked(&set->s[i].lock, false, NULL);
 	return ret;
 }
 
-static int snapshot(char *name, const char *path, bool existing)
+static int snapshot_locked(struct set *set)
 {
-	struct snapshot s = { .name = name, .arg = path, .existing = existing };
-	struct disk_lock l;
-	dev_t dev;
-	int ret = disk_find(name, &dev);
+	int ret = recover_all(set);
 
 	if (ret)
 		return ret;
-	s.img.fd = s.img.given = s.at.fd = -1;
-	s.path = arg_fd(path) < 0 ? path_absolute(path) : arg_path(path);
-	if (!s.path && arg_fd(path) >= 0)
+	set->ctl = control_open();
+	if (set->ctl < 0)
+		return set->ctl;
+	ret = look_at_all(set);
+	/* For all reloads and what comes between; gone with the descriptor. */
+	control_expedite(set->ctl, true);
+	if (!ret) {
+		choose_coordinator(set);
+		ret = change(set);
+	}
+	close(set->ctl);
+	if (!ret)
+		report(set);
+	return ret;
+}
+
+/* Who locks several does it in one order, and so nobody waits for ever. */
+static int snapshot_all(struct set *set)
+{
+	unsigned int i, locked;
+	int ret = 0;
+
+	for (locked = 0; locked < set->nr && !ret; locked++)
+		ret = disk_lock(set->s[locked].name, &set->s[locked].lock);
+	if (ret)
+		locked--;
+	if (!ret)
+		ret = snapshot_locked(set);
+	for (i = 0; i < locked; i++)
+		disk_unlock(&set->s[i].lock);
+	return ret;
+}
+
+/* What can be told before anybody is kept waiting. */
+
+static int set_path(struct snapshot *s)
+{
+	dev_t dev;
+	int ret = disk_find(s->name, &dev);
+
+	if (ret)
+		return ret;
+	s->img.fd = s->img.given = s->at.fd = -1;
+	s->path = arg_fd(s->arg) < 0 ? path_absolute(s->arg) : arg_path(s->arg);
+	if (!s->path && arg_fd(s->arg) >= 0)
 		return msg_fail(EXIT_FAILED,
 				"%s: has no path, and the disk could not be opened without one again; pass a file that has a name",
-				path);
-	if (!s.path)
+				s->arg);
+	if (!s->path)
 		return msg_fail_errno(EXIT_FAILED, errno, "%s: no such place",
-				      path);
-	ret = disk_lock(name, &l);
-	if (!ret) {
-		ret = snapshot_locked(&s, &l);
-		disk_unlock(&l);
+				      s->arg);
+	return 0;
+}
+
+static int check_once(const struct set *set, unsigned int i)
+{
+	unsigned int j;
+
+	for (j = 0; j < i; j++) {
+		if (!strcmp(set->s[j].name, set->s[i].name))
+			return msg_fail(EXIT_USAGE,
+					"%s: stands twice; a disk has one top",
+					set->s[i].name);
+		if (!strcmp(set->s[j].path, set->s[i].path))
+			return msg_fail(EXIT_USAGE,
+					"%s: stands twice; each disk needs a new top of its own",
+					set->s[i].path);
 	}
-	free(s.path);
+	return 0;
+}
+
+static int set_paths_of_all(struct set *set)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < set->nr && !ret; i++) {
+		ret = set_path(&set->s[i]);
+		if (!ret)
+			ret = check_once(set, i);
+	}
 	return ret;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct snapshot *sa = a, *sb = b;
+
+	return strcmp(sa->name, sb->name);
+}
+
+static int snapshot(struct set *set)
+{
+	unsigned int i;
+	int ret;
+
+	qsort(set->s, set->nr, sizeof(*set->s), by_name);
+	ret = set_paths_of_all(set);
+	if (!ret)
+		ret = snapshot_all(set);
+	for (i = 0; i < set->nr; i++) {
+		struct snapshot *s = &set->s[i];
+
+		if (s->path)
+			image_close(&s->img);
+		dm_table_free(&s->old);
+		free(s->layers);
+		free(s->top_path);
+		free(s->path);
+	}
+	return ret;
+}
+
+static int parse_disk(struct snapshot *s, char *arg)
+{
+	char *sep = strchr(arg, '=');
+
+	if (!sep || sep == arg || !sep[1])
+		return msg_fail(EXIT_USAGE,
+				"%s: say NAME=PATH, the disk and its new top",
+				arg);
+	*sep = 0;
+	s->name = arg;
+	s->arg = sep + 1;
+	return arg_layer_check(s->arg);
 }
 
 int cmd_snapshot(int argc, char **argv)
@@ -562,19 +864,24 @@ int cmd_snapshot(int argc, char **argv)
 		{ "existing", NULL, &existing },
 		{ NULL, NULL, NULL },
 	};
-	int ret = args_parse(&argc, &argv, opts, 1, 1);
-	char *sep;
+	struct set set = { 0 };
+	int ret = args_parse(&argc, &argv, opts, 1, DM_CHAIN_SWITCH_MAX);
 
 	if (ret)
 		return ret;
-	sep = strchr(argv[0], '=');
-	if (!sep || sep == argv[0] || !sep[1])
-		return msg_fail(EXIT_USAGE,
-				"%s: say NAME=PATH, the disk and its new top",
-				argv[0]);
-	*sep = 0;
-	ret = arg_layer_check(sep + 1);
-	if (ret)
-		return ret;
-	return snapshot(argv[0], sep + 1, existing);
+	set.s = calloc((size_t)argc, sizeof(*set.s));
+	if (!set.s)
+		return msg_fail(EXIT_FAILED, "out of memory");
+	for (; !ret && set.nr < (unsigned int)argc; set.nr++) {
+		struct snapshot *s = &set.s[set.nr];
+
+		s->set = &set;
+		s->given = set.nr;
+		s->existing = existing;
+		ret = parse_disk(s, argv[set.nr]);
+	}
+	if (!ret)
+		ret = snapshot(&set);
+	free(set.s);
+	return ret;
 }

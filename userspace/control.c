@@ -152,6 +152,24 @@ int control_layers(int ctl, dev_t disk, struct dm_chain_layer **layers,
 	}
 }
 
+bool control_has_mark(int ctl, dev_t disk, uint32_t mark)
+{
+	struct dm_chain_layer *l = calloc(DM_CHAIN_MAX_LAYERS, sizeof(*l));
+	struct dm_chain_layers q = {
+		.major = major(disk), .minor = minor(disk),
+		.nr = DM_CHAIN_MAX_LAYERS, .layer_size = sizeof(*l),
+		.layers = (uintptr_t)l,
+	};
+	bool has = false;
+	unsigned int i;
+
+	if (l && !ioctl(ctl, DM_CHAIN_IOC_LAYERS, &q))
+		for (i = 0; i < q.nr && i < DM_CHAIN_MAX_LAYERS; i++)
+			has |= (l[i].marks & mark) != 0;
+	free(l);
+	return has;
+}
+
 static uint64_t disk_bytes(dev_t disk)
 {
 	char text[32];
@@ -207,6 +225,9 @@ static int switch_failed(dev_t disk, int err)
 	case ESTALE:
 		return msg_fail(EXIT_IMAGE, "device %u:%u: cannot switch, the new layer was not made for this top",
 				ma, mi);
+	case ELOOP:
+		return msg_fail(EXIT_REFUSED, "device %u:%u: cannot switch, one of its layers is on another disk of the set; take their snapshots one by one",
+				ma, mi);
 	case EIO:
 		return msg_fail(EXIT_FAILED, "device %u:%u: the old top could not be made durable, it refuses writes now; close the disk and open it at its old top",
 				ma, mi);
@@ -215,20 +236,44 @@ static int switch_failed(dev_t disk, int err)
 	}
 }
 
-int control_snapshot(int ctl, dev_t disk, uint64_t *pause_ns)
+/* Behind the switch there is no way back: all of them have to be opened again. */
+static int set_failed(const dev_t *disks, const struct dm_chain_switch_disk *d,
+		      unsigned int nr, int err)
 {
-	struct dm_chain_switch_disk d = {
-		.major = major(disk), .minor = minor(disk),
-	};
-	struct dm_chain_switch q = {
-		.op = DM_CHAIN_SWITCH_SNAPSHOT, .nr_disks = 1,
-		.disks = (uintptr_t)&d,
-	};
+	unsigned int i, bad = 0;
 
+	for (i = nr; i--; )
+		if (d[i].error)
+			bad = i;
+	if (err == EIO && nr > 1 && d[bad].pause_ns)
+		return msg_fail(EXIT_FAILED, "device %u:%u: the old top could not be made durable, so no disk of the set has a snapshot, and all refuse writes now; close them and open them at their old tops",
+				major(disks[bad]), minor(disks[bad]));
+	return switch_failed(disks[bad], d[bad].error ? -d[bad].error : err);
+}
+
+int control_snapshot(int ctl, const dev_t *disks, unsigned int nr,
+		     uint64_t *pause_ns)
+{
+	struct dm_chain_switch_disk *d = calloc(nr, sizeof(*d));
+	struct dm_chain_switch q = {
+		.op = DM_CHAIN_SWITCH_SNAPSHOT, .nr_disks = nr,
+		.disks = (uintptr_t)d,
+	};
+	unsigned int i;
+	int ret = 0;
+
+	if (!d)
+		return msg_fail(EXIT_FAILED, "out of memory");
+	for (i = 0; i < nr; i++) {
+		d[i].major = major(disks[i]);
+		d[i].minor = minor(disks[i]);
+	}
 	if (ioctl(ctl, DM_CHAIN_IOC_SWITCH, &q))
-		return switch_failed(disk, d.error ? -d.error : errno);
-	*pause_ns = d.pause_ns;
-	return 0;
+		ret = set_failed(disks, d, nr, errno);
+	for (i = 0; i < nr; i++)
+		pause_ns[i] = d[i].pause_ns;
+	free(d);
+	return ret;
 }
 
 int control_resize(int ctl, dev_t disk, uint64_t size)

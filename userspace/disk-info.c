@@ -89,6 +89,7 @@ static void fill_layer(struct show_layer *out, const struct dm_chain_layer *l)
 	out->marks = l->marks;
 	if (l->flags & DM_CHAIN_LAYER_RECORD)
 		out->marks |= DM_CHAIN_MARK_JOB;
+	memcpy(out->decision.b, l->decision, sizeof(out->decision.b));
 	out->size = l->size;
 	out->data_bytes = l->data_bytes;
 	out->zero_bytes = l->zero_bytes;

@@ -198,6 +198,15 @@ static int recover_device(struct recovery *r)
 	return ret ? ret : recover_table(r, s.dev);
 }
 
+/* One of several disks, and the others say that they were not switched. */
+static bool came_to_nothing(const struct image *img)
+{
+	bool committed = true;
+
+	return image_pending(img) && !pending_ask(img, NULL, &committed) &&
+	       !committed;
+}
+
 /*
  * The layer was prepared for a seal under the content id in its link. Only if
  * its parent has another one, that seal has never been made.
@@ -210,7 +219,7 @@ static bool never_used(const struct image *img)
 	bool unused;
 
 	if (link->format == DM_CHAIN_FORMAT_RAW)
-		return chain_id_is_null(&link->cid);
+		return chain_id_is_null(&link->cid) || came_to_nothing(img);
 	path = hint_resolve(img->path, img->hdr.parent_path);
 	if (!path || image_open_parent(&parent, path, DM_CHAIN_FORMAT_CHAIN,
 				       IMAGE_ANY_MARK, img->path)) {
@@ -218,7 +227,8 @@ static bool never_used(const struct image *img)
 		return false;
 	}
 	unused = chain_id_equal(&parent.hdr.uuid, &link->uuid) &&
-		 !chain_id_equal(&parent.hdr.cid, &link->cid);
+		 (!chain_id_equal(&parent.hdr.cid, &link->cid) ||
+		  came_to_nothing(&parent));
 	image_close(&parent);
 	free(path);
 	return unused;

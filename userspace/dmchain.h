@@ -347,6 +347,9 @@ bool image_has_commit(const struct image *img);
  */
 int image_check_job(const struct image *img, const char *what);
 
+/** image_pending() - waits for the decision of a snapshot of several disks */
+bool image_pending(const struct image *img);
+
 /** image_clear_use() - drop the in-use mark; the header isn't written */
 void image_clear_use(struct image *img);
 /** image_clear_seal() - drop the seal (H3: that needs a new content id); the
@@ -380,6 +383,32 @@ void image_make_undo(struct image *img);
 /** device_bytes() - size of a block device; 0 if @path, which may be a
  * descriptor, is none */
 uint64_t device_bytes(const char *path);
+
+/* pending.c: what a snapshot of several disks that was cut off has left */
+
+struct walk;
+
+/**
+ * pending_ask() - has the coordinator of a pending layer decided for the snapshot
+ * @w: images that are open already, or NULL
+ */
+int pending_ask(const struct image *img, const struct walk *w, bool *committed);
+/** pending_reachable() - is the coordinator where it is said to be */
+bool pending_reachable(const struct image *img);
+/** pending_set() - header of a pending layer for which that is known; not written */
+void pending_set(struct image *img, bool committed);
+/** pending_never() - the line for a new top that has come to nothing */
+int pending_never(const struct image *img);
+/**
+ * pending_settle() - a top that may be pending is a layer as any other
+ * @write: img is open for writing: durable; else the header in memory is changed,
+ *	where that matters for what is seen
+ * @force: an in-use mark of another host doesn't matter
+ *
+ * An old top is sealed, or gets a new content id. Return: 0 or a negative exit
+ * code.
+ */
+int pending_settle(struct image *img, const struct walk *w, bool write, bool force);
 
 /* raw.c */
 
@@ -542,6 +571,8 @@ const char *label_name(enum label_kind kind);
  * @access: "none", "ro", "rw"
  * @label: that an image file has
  * @marks: DM_CHAIN_MARK_*
+ * @coordinator: of a pending layer of a closed disk; else zero
+ * @decision: set of disks that it has decided; else zero
  * @size: virtual size
  * @data_bytes: in blocks held as data
  * @zero_bytes: in blocks held as zero
@@ -558,6 +589,8 @@ struct show_layer {
 	const char *access;
 	enum label_kind label;
 	uint32_t marks;
+	struct chain_id coordinator;
+	struct chain_id decision;
 	uint64_t size;
 	uint64_t data_bytes;
 	uint64_t zero_bytes;
@@ -630,9 +663,13 @@ int control_layers(int ctl, dev_t disk, struct dm_chain_layer **layers,
 /** control_map() - neighbours of one owner and state may come unmerged */
 int control_map(int ctl, dev_t disk,
 		int (*cb)(const struct dm_chain_extent *e, void *arg), void *arg);
-/** control_snapshot() - switch to the layer attached in role "next"
- * @pause_ns: how long the disk's I/O was held back */
-int control_snapshot(int ctl, dev_t disk, uint64_t *pause_ns);
+/**
+ * control_snapshot() - switch to the layers attached in role "next"
+ * @disks: all of them, at one instant
+ * @pause_ns: how long the I/O of each was held back
+ */
+int control_snapshot(int ctl, const dev_t *disks, unsigned int nr,
+		     uint64_t *pause_ns);
 int control_resize(int ctl, dev_t disk, uint64_t size);
 int control_expedite(int ctl, bool on);
 

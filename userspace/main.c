@@ -81,9 +81,11 @@ static const struct command commands[] = {
 	  "  --format-b F   format of B\n"
 	  "Exit code 0: the same; 1: they differ.\n" },
 	{ "table", cmd_table, "NAME", "the table of an open disk", "" },
-	{ "snapshot", cmd_snapshot, "NAME=PATH [--existing]",
+	{ "snapshot", cmd_snapshot, "NAME=PATH... [--existing]",
 	  "freeze the top of an open disk; PATH becomes the new one",
-	  "  --existing     PATH was made before, by create\n" },
+	  "  --existing     PATH was made before, by create\n"
+	  "Several disks: all of them at one instant, or none. If the machine crashes\n"
+	  "meanwhile, open asks the layer that decided for all.\n" },
 	{ "stream", cmd_stream,
 	  "NAME [--into LAYER] [--base LAYER] [--speed RATE] [--on-error POLICY] [--background] [--dry-run] [--force]",
 	  "pull data up into a layer of an open disk; those below it are dropped",
@@ -136,9 +138,11 @@ static const struct command commands[] = {
 	{ "unseal", cmd_unseal, "PATH [--force]",
 	  "make a frozen layer writable again; its children are then refused",
 	  "  --force        an in-use mark is known to be stale\n" },
-	{ "recover", cmd_recover, "[NAME]",
+	{ "recover", cmd_recover, "[NAME|PATH [--assume committed|aborted]]",
 	  "finish or undo what a killed command or a crash left",
-	  "" },
+	  "  PATH           a closed layer that a snapshot of several disks has left pending\n"
+	  "  --assume A     the layer that decided it is lost: committed freezes PATH, aborted\n"
+	  "                 makes it the disk again; say the same for all disks of the set\n" },
 	{ "perm", cmd_perm,
 	  "[NAME] | matrix [--rst] | check OPERATION NAME|PATH [--format chain|raw] [LAYERS] | hold OPERATION NAME [--writable] [LAYERS] -- COMMAND...",
 	  "who holds which layer; would an operation be allowed",

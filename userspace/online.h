@@ -39,7 +39,8 @@ struct disk_lock {
 	const char *name;
 };
 
-/** disk_lock() - wait for the lock; signals wait until disk_unlock() */
+/** disk_lock() - wait for the lock; signals wait until disk_unlock(). Of several
+ * disks in the order of their names. */
 int disk_lock(const char *name, struct disk_lock *l);
 void disk_unlock(struct disk_lock *l);
 
@@ -75,6 +76,9 @@ bool klog_reason(int fd, char *buf, size_t len);
 
 /** control_instance() - random id of this load of the module */
 int control_instance(int ctl, struct chain_id *id);
+
+/** control_has_mark() - has any layer of a disk, which may go meanwhile, the mark */
+bool control_has_mark(int ctl, dev_t disk, uint32_t mark);
 
 /**
  * control_holders() - who holds layers

@@ -20,6 +20,7 @@
 #define NOTE_MAX 16384
 
 static sigset_t signals_before;
+static unsigned int held;	/* locks */
 
 int run_dir(const char *sub)
 {
@@ -42,6 +43,8 @@ static void signals_hold(void)
 {
 	sigset_t set;
 
+	if (held++)
+		return;
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
@@ -121,7 +124,8 @@ void disk_unlock(struct disk_lock *l)
 	free(l->path);
 	l->fd = -1;
 	l->path = NULL;
-	sigprocmask(SIG_SETMASK, &signals_before, NULL);
+	if (!--held)
+		sigprocmask(SIG_SETMASK, &signals_before, NULL);
 }
 
 int disk_lock_note(struct disk_lock *l, struct json_object *note)

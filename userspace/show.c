@@ -64,6 +64,11 @@ static json_object *json_layer(const struct show_layer *l, unsigned int index)
 		json_object_object_add(o, "damaged-bytes",
 				json_object_new_uint64(l->damaged_bytes));
 	json_object_object_add(o, "marks", json_marks(l->marks));
+	if (!chain_id_is_null(&l->coordinator))
+		json_object_object_add(o, "coordinator",
+				       json_id(&l->coordinator));
+	if (!chain_id_is_null(&l->decision))
+		json_object_object_add(o, "decision", json_id(&l->decision));
 	json_object_object_add(o, "users", json_users(l->users));
 	json_object_object_add(o, "map-bytes",
 			       json_object_new_uint64(l->map_bytes));
@@ -137,6 +142,12 @@ static void print_layer(const struct show_layer *l, unsigned int index)
 		printf("\n         marks:");
 		print_marks(l->marks);
 	}
+	if (!chain_id_is_null(&l->coordinator))
+		printf("\n         waits for what layer %s has decided",
+		       id_text(&l->coordinator, id));
+	if (!chain_id_is_null(&l->decision))
+		printf("\n         has decided a snapshot of several disks, %s",
+		       id_text(&l->decision, id));
 	if (l->label != LABEL_NONE)
 		printf("\n         label: %s", label_name(l->label));
 	for (user = l->users; user && *user; user++)

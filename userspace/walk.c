@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -119,8 +120,51 @@ static int spoiled(const struct image *child, const struct image *parent)
 			child->path);
 }
 
+static int not_taken(const struct image *child, const struct image *parent)
+{
+	return msg_fail(EXIT_IMAGE,
+			"%s: made for a snapshot of several disks that was not taken, so it never was the disk; open %s and remove this one",
+			child->path, parent->path);
+}
+
+/* What is frozen says so before anything is written above it. */
+static int settle_parent(const struct walk *w, struct image *parent,
+			 const struct image *child, int flags)
+{
+	struct image img;
+	int ret = image_open_parent(&img, parent->path, DM_CHAIN_FORMAT_CHAIN,
+				    IMAGE_WRITE | IMAGE_ANY_MARK, child->path);
+
+	if (ret)
+		return ret;
+	ret = pending_settle(&img, w, true, flags & WALK_FORCE);
+	if (!ret)
+		parent->hdr = img.hdr;
+	image_close(&img);
+	return ret;
+}
+
+/* The child fits, if the set of disks was switched. */
+static int check_pending(const struct walk *w, struct image *parent, int flags)
+{
+	const struct image *child = parent - 1;
+	bool committed = false;
+	int ret = pending_ask(parent, w, &committed);
+
+	if (ret)
+		return ret;
+	if (!committed)
+		return not_taken(child, parent);
+	if (flags & (WALK_READ_ONLY | WALK_LAX))
+		return 0;
+	/* The lock of ours would be in the way. */
+	if (!parent->is_bdev)
+		(void)flock(parent->fd, LOCK_UN);
+	return settle_parent(w, parent, child, flags);
+}
+
 /* The parent of images[i] follows it in the array. */
-static int check_link(const struct walk *w, unsigned int i)
+static int check_link(const struct walk *w, unsigned int i, int flags)
 {
 	const struct chain_header *through = walk_through(w, i);
 	struct image *child = &w->images[i], *parent = child + 1;
@@ -142,6 +186,8 @@ static int check_link(const struct walk *w, unsigned int i)
 		return wrong_size(child, parent);
 	case CHAIN_LINK_SPOILED:
 		return spoiled(child, parent);
+	case CHAIN_LINK_PENDING:
+		return check_pending(w, parent, flags);
 	default:
 		return wrong_uuid(child, parent);
 	}
@@ -177,7 +223,7 @@ static int check_once(const struct walk *w, const struct image *parent)
 
 static int check_parent(struct walk *w, struct image *parent, int flags)
 {
-	int ret = check_link(w, w->nr - 2);
+	int ret = check_link(w, w->nr - 2, flags);
 
 	if (!ret)
 		ret = image_check_marks(parent, MARKS_LOWER, false);
@@ -282,6 +328,9 @@ int walk_from(struct walk *w, struct image *top, int flags)
 	*place = *top;
 	w->nr = 1;
 	if (!(flags & WALK_LAX))
+		ret = pending_settle(place, NULL, !(flags & WALK_READ_ONLY),
+				     flags & WALK_FORCE);
+	if (!ret && !(flags & WALK_LAX))
 		ret = image_check_marks(place, use, flags & WALK_FORCE);
 	if (!ret)
 		ret = add_parents(w, flags);

@@ -619,7 +619,7 @@ static void links_name_what_is_wrong(void **state)
 
 	(void)state;
 	full_header(&parent);
-	parent.marks &= ~DM_CHAIN_MARK_SPOILED;
+	parent.marks &= ~(DM_CHAIN_MARK_SPOILED | DM_CHAIN_MARK_PENDING);
 	random_id(&other);
 	link.format = DM_CHAIN_FORMAT_CHAIN;
 	link.uuid = parent.uuid;

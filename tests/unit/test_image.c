@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// sources: tests/unit/images.c tests/unit/stub-online.c kmod/dm-chain-format.c userspace/lib-crc.c userspace/msg.c userspace/size.c userspace/args.c userspace/fdarg.c userspace/path.c userspace/host.c userspace/image.c userspace/image-io.c userspace/marks.c userspace/make.c userspace/raw.c userspace/walk.c userspace/imgmap.c userspace/walkmap.c userspace/view.c userspace/seal.c userspace/rebase-copy.c userspace/show.c userspace/cmd-create.c userspace/cmd-info.c userspace/cmd-map.c userspace/cmd-check.c userspace/cmd-compare.c userspace/cmd-new-id.c userspace/cmd-unseal.c userspace/cmd-rebase.c userspace/cmd-resize.c
+// sources: tests/unit/images.c tests/unit/stub-online.c kmod/dm-chain-format.c userspace/lib-crc.c userspace/msg.c userspace/size.c userspace/args.c userspace/fdarg.c userspace/path.c userspace/host.c userspace/image.c userspace/image-io.c userspace/marks.c userspace/make.c userspace/raw.c userspace/walk.c userspace/pending.c userspace/imgmap.c userspace/walkmap.c userspace/view.c userspace/seal.c userspace/rebase-copy.c userspace/show.c userspace/cmd-create.c userspace/cmd-info.c userspace/cmd-map.c userspace/cmd-check.c userspace/cmd-compare.c userspace/cmd-new-id.c userspace/cmd-unseal.c userspace/cmd-rebase.c userspace/cmd-resize.c
 // libs: -ljson-c
 /*
  * Headers and links of closed images: how they are made, that each update
@@ -898,7 +898,7 @@ static void marks_decide(void **state)
 		{ DM_CHAIN_MARK_PREPARED, EXIT_IMAGE, 0, 0 },
 		{ DM_CHAIN_MARK_SPOILED, EXIT_IMAGE, EXIT_IMAGE, EXIT_IMAGE },
 		{ DM_CHAIN_MARK_RETIRED, EXIT_IMAGE, 0, 0 },
-		{ DM_CHAIN_MARK_PENDING, EXIT_IMAGE, 0, 0 },
+		{ DM_CHAIN_MARK_PENDING, EXIT_IMAGE, EXIT_IMAGE, EXIT_IMAGE },
 	};
 	static struct chain_header h;
 	size_t i;

@@ -1,0 +1,13 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# vm: kernels=6.1,6.12,debug mem=2048 smp=2 timeout=7200 group=long
+# allow: Buffer I/O error
+# allow: I/O error, dev
+# allow: (map write|map commit|header update|second header copy|switch|flush) failed
+# allow: snapshot is not durable
+# allow: a header could not be written
+#
+# tests/functional/50-multi.sh, all of it.
+
+export LONG=1
+exec "$(dirname "$0")/../functional/50-multi.sh"

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What a snapshot of several disks that was cut off has left: a layer that waits
+ * for the decision of another one, the coordinator. image_open() has flushed
+ * what is read of either, so that no power cut takes a decision back.
+ */
+#include "dmchain.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+bool image_pending(const struct image *img)
+{
+	return img->format == DM_CHAIN_FORMAT_CHAIN &&
+	       img->hdr.marks & DM_CHAIN_MARK_PENDING;
+}
+
+static int not_found(const struct image *img, const char *path)
+{
+	char id[37];
+
+	return msg_fail(EXIT_IMAGE,
+			"%s: part of a snapshot of several disks that was cut off, and the layer that decides it (%s) is not at %s; put it there, or decide by dmchain recover --assume committed|aborted %s",
+			img->label, id_text(&img->hdr.coordinator, id),
+			path && *img->hdr.coordinator_path ? path : "a path that is known",
+			img->path);
+}
+
+static const struct image *in_walk(const struct walk *w, const struct chain_id *uuid)
+{
+	unsigned int i;
+
+	for (i = 0; w && i < w->nr; i++)
+		if (w->images[i].format == DM_CHAIN_FORMAT_CHAIN &&
+		    chain_id_equal(&w->images[i].hdr.uuid, uuid))
+			return &w->images[i];
+	return NULL;
+}
+
+static int ask_file(const struct image *img, const char *path, bool *committed)
+{
+	struct image c;
+	int ret;
+
+	if (!path || !*img->hdr.coordinator_path || access(path, F_OK))
+		return not_found(img, path);
+	ret = image_open(&c, path, DM_CHAIN_FORMAT_CHAIN, IMAGE_ANY_MARK);
+	if (ret)
+		return ret;
+	if (chain_id_equal(&c.hdr.uuid, &img->hdr.coordinator))
+		*committed = chain_pending_decided(&img->hdr, &c.hdr);
+	else
+		ret = not_found(img, path);
+	image_close(&c);
+	return ret;
+}
+
+bool pending_reachable(const struct image *img)
+{
+	char *path = hint_resolve(img->path, img->hdr.coordinator_path);
+	struct image c;
+	bool yes = false;
+
+	if (path && *img->hdr.coordinator_path && !access(path, F_OK) &&
+	    !image_open(&c, path, DM_CHAIN_FORMAT_CHAIN, IMAGE_ANY_MARK)) {
+		yes = chain_id_equal(&c.hdr.uuid, &img->hdr.coordinator);
+		image_close(&c);
+	}
+	free(path);
+	return yes;
+}
+
+int pending_ask(const struct image *img, const struct walk *w, bool *committed)
+{
+	const struct image *here = in_walk(w, &img->hdr.coordinator);
+	char *path;
+	int ret;
+
+	if (here) {
+		*committed = chain_pending_decided(&img->hdr, &here->hdr);
+		return 0;
+	}
+	path = hint_resolve(img->path, img->hdr.coordinator_path);
+	ret = ask_file(img, path, committed);
+	free(path);
+	return ret;
+}
+
+void pending_set(struct image *img, bool committed)
+{
+	struct chain_id cid;
+
+	if (committed) {
+		/* Frozen: whoever had it open for writing has not any more. */
+		if (chain_pending_old(&img->hdr))
+			image_clear_use(img);
+		chain_pending_commit(&img->hdr);
+		return;
+	}
+	id_random(&cid);
+	chain_pending_abort(&img->hdr, &cid);
+}
+
+int pending_never(const struct image *img)
+{
+	return msg_fail(EXIT_IMAGE,
+			"%s: made for a snapshot of several disks that was not taken, so it never was the disk; open %s and remove this one",
+			img->label, *img->hdr.parent_path ?
+			img->hdr.parent_path : "its parent");
+}
+
+int pending_settle(struct image *img, const struct walk *w, bool write, bool force)
+{
+	bool committed = false;
+	int ret;
+
+	if (!image_pending(img))
+		return 0;
+	/* An old top shows the same in both cases. */
+	if (!write && chain_pending_old(&img->hdr))
+		return 0;
+	ret = pending_ask(img, w, &committed);
+	if (ret)
+		return ret;
+	if (!committed && !chain_pending_old(&img->hdr))
+		return pending_never(img);
+	if (!write) {
+		pending_set(img, committed);
+		return 0;
+	}
+	ret = image_check_in_use(img, NULL, force);
+	if (ret)
+		return ret;
+	pending_set(img, committed);
+	return image_write_header(img);
+}
