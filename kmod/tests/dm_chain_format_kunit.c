@@ -684,6 +684,9 @@ static void link_of_chain(struct kunit *test)
 	/* The parent may have grown since. */
 	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, h, 0, NULL),
 			CHAIN_LINK_OK);
+	h->marks = DM_CHAIN_MARK_PENDING;
+	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, h, 0, NULL),
+			CHAIN_LINK_PENDING);
 	link.cid.b[15] ^= 1;
 	KUNIT_EXPECT_EQ(test, chain_link_check(&link, NULL, h, 0, NULL),
 			CHAIN_LINK_CID);

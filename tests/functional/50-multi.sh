@@ -17,7 +17,7 @@
 cd "$TMP" || exit 1
 mkdir bin && cp "$(command -v dmchain)" bin/
 PATH=$TMP/bin:$PATH
-kills=${KILLS:-2} cuts=${CUTS:-4} instants=${INSTANTS:-2} often=2
+kills=${KILLS:-2} cuts=${CUTS:-2} instants=${INSTANTS:-2} often=2
 [ -z "${LONG-}" ] || kills=${KILLS:-300} cuts=${CUTS:-1000} instants=${INSTANTS:-100} often=10
 RANDOM=${SEED:-$$}
 echo "# seed $RANDOM"
@@ -429,6 +429,7 @@ last=$(awk '$NF == "behind" { print $1 }' marks)
 echo "# $((last - first)) entries while the snapshot is taken"
 {
 	seq "$first" $((last + 1)) | if [ $((last - first)) -gt "$cuts" ]; then shuf -n "$cuts"; else cat; fi
+	echo "$first"
 	echo "$last"
 } | sort -nu >.points
 next=0 bad=""

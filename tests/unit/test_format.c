@@ -629,6 +629,9 @@ static void links_name_what_is_wrong(void **state)
 			 CHAIN_LINK_OK);
 	assert_int_equal(chain_link_check(&link, NULL, NULL, 77 * 512, &link.cid),
 			 CHAIN_LINK_FORMAT);
+	parent.marks |= DM_CHAIN_MARK_PENDING;
+	assert_int_equal(chain_link_check(&link, NULL, &parent, 0, NULL),
+			 CHAIN_LINK_PENDING);
 	link.cid = other;
 	assert_int_equal(chain_link_check(&link, NULL, &parent, 0, NULL),
 			 CHAIN_LINK_CID);

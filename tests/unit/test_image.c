@@ -898,7 +898,7 @@ static void marks_decide(void **state)
 		{ DM_CHAIN_MARK_PREPARED, EXIT_IMAGE, 0, 0 },
 		{ DM_CHAIN_MARK_SPOILED, EXIT_IMAGE, EXIT_IMAGE, EXIT_IMAGE },
 		{ DM_CHAIN_MARK_RETIRED, EXIT_IMAGE, 0, 0 },
-		{ DM_CHAIN_MARK_PENDING, EXIT_IMAGE, EXIT_IMAGE, EXIT_IMAGE },
+		{ DM_CHAIN_MARK_PENDING, EXIT_IMAGE, 0, EXIT_IMAGE },
 	};
 	static struct chain_header h;
 	size_t i;
