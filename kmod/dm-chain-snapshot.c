@@ -442,7 +442,7 @@ static void finish(struct snapshot *s)
 		if (!finish_member(s, &s->m[i]))
 			continue;
 		all = false;
-		DMWARN("%s: the snapshot is made, but a header could not be written: keep layer %pUb until the disk was opened again",
+		DMWARN("%s: snapshot made, a header is not: keep layer %pUb until it is reopened",
 		       s->m[i].ci->disk->name, s->att->layer->uuid.b);
 	}
 	if (all)

@@ -159,8 +159,10 @@ static int with_members(struct chain_member *m, unsigned int nr, u32 row,
 	int r = 0;
 
 	lockdep_assert_held(&switch_mutex);
-	for (i = 0; i < nr && !r; i++)
-		r = m[i].error = claim_member(&m[i], row);
+	for (i = 0; i < nr && !r; i++) {
+		r = claim_member(&m[i], row);
+		m[i].error = r;
+	}
 	if (!r)
 		r = check_stacked(m, nr);
 	if (!r)

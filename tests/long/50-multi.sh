@@ -5,7 +5,7 @@
 # allow: I/O error, dev
 # allow: (map write|map commit|header update|second header copy|switch|flush) failed
 # allow: snapshot is not durable
-# allow: a header could not be written
+# allow: snapshot made, a header is not
 #
 # tests/functional/50-multi.sh, all of it.
 
