@@ -125,7 +125,10 @@ static int check_set(struct snapshot *s)
 		s->decider = m;
 		s->att = att;
 	}
-	return s->att ? 0 : fail(s->m, -ESTALE);
+	/* Others may have to be told of an older one still. */
+	if (!s->att || !chain_id_is_null(&s->att->layer->hdr.decision))
+		return fail(s->m, -ESTALE);
+	return 0;
 }
 
 static int check(struct snapshot *s)
@@ -356,7 +359,8 @@ static void set_decision(struct chain_member *m, struct chain_header *h,
 		seal(h, &m->new->layer->hdr, goes_on(m->ci->disk, m->old));
 	else if (is_raw(m))
 		set_raw_link(m, h);
-	h->decision = s->group;
+	if (s->nr > 1)
+		h->decision = s->group;
 }
 
 static int decide(struct snapshot *s)

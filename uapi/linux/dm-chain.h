@@ -62,7 +62,7 @@ struct dm_chain_switch_disk {
 /**
  * struct dm_chain_switch - change what disks are made of, at one instant
  * @op: DM_CHAIN_SWITCH_*
- * @nr_disks: 1 to DM_CHAIN_SWITCH_MAX, each once, in any order
+ * @nr_disks: 1 to DM_CHAIN_SWITCH_MAX, each once, in any order; pivot: 1
  * @disks: user address of an array of struct dm_chain_switch_disk
  * @flags: zero
  * @pad: zero
@@ -74,9 +74,7 @@ struct dm_chain_switch_disk {
  * and that layer's header decides for all.
  * Pivot: each disk has an active commit that is ready (else EAGAIN; ENOENT: it
  * has none). It returns when the base is durably the disk. The layers above it
- * stay attached, in role "dropped", until a reload. Several: all or none of the
- * running disks change; after a power cut each opens at its base or at its old
- * top, which show the same.
+ * stay attached, in role "dropped", until a reload.
  *
  * Errors: EINVAL a disk stands twice; ELOOP a layer of one of the disks is on
  * another one; ENODEV no such chain disk; EBUSY suspended, being switched or another
