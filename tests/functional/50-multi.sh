@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=400 group=main
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=500 group=main
 # allow: Buffer I/O error
 # allow: I/O error, dev
 # allow: (map write|map commit|header update|second header copy|switch|flush) failed
@@ -176,8 +176,9 @@ for ((i = 1; i <= kills; i++)); do
 	dmchain recover >.out 2>&1 || bad+="$call: recover: $(<.out);"
 	read -r nk nl <<<"$(tops k l)"
 	[ "$nk" = "$nl" ] || bad+="$call: $nk and $nl layers;"
-	[ -e k$i.img ] && [ "$nk" = $((depth + 1)) ] || [ ! -e k$i.img ] && [ "$nk" = "$depth" ] ||
-		bad+="$call: $nk layers, $depth before, $(compgen -G "[kl]$i.img" | xargs);"
+	want=$depth
+	[ ! -e k$i.img ] || want=$((depth + 1))
+	[ "$nk" = "$want" ] || bad+="$call: $nk layers, $depth before, $(compgen -G "[kl]$i.img" | xargs);"
 	[ -e k$i.img ] || [ ! -e l$i.img ] || bad+="$call: $(compgen -G "[kl]$i.img" | xargs);"
 	depth=$nk
 	if [ "$depth" -gt 20 ]; then
