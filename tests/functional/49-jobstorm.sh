@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,6.12,debug mem=1024 smp=2 timeout=240 group=jobs
+# vm: kernels=6.1,6.12,debug long=6.1,6.12,debug mem=1024 smp=2 timeout=900 group=jobs
 #
 # Streams and commits under random I/O while tables are loaded, the disk is
 # suspended and snapshots are made; closed with the module gone in between. What
@@ -18,7 +18,7 @@ id=
 
 begin()		# begin NAME COMMAND...: slowly, in the background, as job $id
 {
-	run_ok "$@" --speed 64K --background --json
+	run_ok "$@" --speed 16K --background --json
 	id=$(output | jq -r .id)
 }
 
@@ -107,7 +107,7 @@ for what in "stream d" "commit d --top 1 --base 3" "commit d --base 3"; do
 		write --ops $((ops / 8)) --seed $((++seed))
 		run_ok "gone: $what: resume" dmchain job resume d
 		id=$(json '[.[] | select(.status != "concluded")][0].id' dmchain job list d)
-		dmchain job speed "$id" 64K 2>/dev/null
+		dmchain job speed "$id" 16K 2>/dev/null
 	done
 	dmchain job speed "$id" 0 2>/dev/null
 	write --ops $((ops / 4)) --seed $((++seed))
