@@ -16,7 +16,7 @@ id=
 
 stack 4
 refused 1 "has ended already|no such job" "nothing to pivot to" dmchain pivot d
-begin "a commit" dmchain commit d --top 2 --base 3 --speed 64K
+begin "a commit" dmchain commit d --top 2 --base 3 --speed 8K
 for verb in frobnicate "speed d" "list d d" pause "wait d --timeout x" "pause d --wait" "resume d --timeout 1" ""; do
 	# shellcheck disable=SC2086 # words
 	run_fail 2 "usage: job $verb" dmchain job $verb
@@ -40,7 +40,7 @@ is "$(sums d0.img d4.img)" "$sums" "nothing was written for that"
 is "$(of status "$first")" running "it runs on"
 # d5 d4 d3 d2 d1 d0: the commit is of d2 into d1, below d3
 run_ok "a snapshot beside it" dmchain snapshot d=d5.img
-begin "a stream above it" dmchain stream d --into 0 --base 2 --speed 64K
+begin "a stream above it" dmchain stream d --into 0 --base 2 --speed 8K
 second=$id
 refused 2 "2 jobs could be meant" "a disk with two" dmchain job pause d
 is "$(json '[.[] | select(.status == "running") | .type] | sort | join(" ")' dmchain job list d)" "commit stream" "both run"
@@ -120,7 +120,7 @@ dmchain close d
 
 for format in chain raw; do
 	stack 3 $format
-	begin "$format: a commit of lower layers" dmchain commit d --top 1 --base 3 --speed 1M
+	begin "$format: a commit of lower layers" dmchain commit d --top 1 --base 3 --speed 96K
 	wait_for 60 at_least 1
 	if [ $format = raw ]; then
 		refused 3 "held by d" "raw: its base is no disk meanwhile" dmchain open e d0.img --format raw --read-only
