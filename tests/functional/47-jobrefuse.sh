@@ -123,7 +123,7 @@ for format in chain raw; do
 	begin "$format: a commit of lower layers" dmchain commit d --top 1 --base 3 --speed 96K
 	wait_for 60 at_least 1
 	if [ $format = raw ]; then
-		refused 3 "held by d" "raw: its base is no disk meanwhile" dmchain open e d0.img --format raw --read-only
+		refused 3 "disk d writes it" "raw: its base is no disk meanwhile" dmchain open e d0.img --format raw --read-only
 	else
 		refused 4 "d0.img: spoiled by a commit" "chain: its base is no disk meanwhile" dmchain open e d0.img --read-only
 	fi
