@@ -112,6 +112,9 @@ finished()
 {
 	if dmchain job list d --json | jq -e 'any(.[]; .error == "interrupted")' >/dev/null; then
 		run_ok "$1: resume" dmchain job resume d --wait
+	elif [ "$(chain)" = "2 1 0" ] && [ "$2" = "2 0" ]; then
+		# It had not begun
+		run_ok "$1: again" dmchain commit d --top 1 --base 2
 	fi
 	is "$(chain)" "$2" "$1: layers are gone"
 	same "$1: done, the disk is what it was"
@@ -150,7 +153,7 @@ finished "read" "2 0"
 
 fresh
 flushes_fail 0
-refused 1 "d: commit .*(Input/output|I/O) error" "flush: the commit ends, whatever the policy" \
+refused 1 "(Input/output|I/O) error" "flush: the commit ends, whatever the policy" \
 	dmchain commit d --top 1 --base 2 --on-error stop
 mended 0
 is "$(chain)" "2 1 0" "flush: no layer is gone"
@@ -189,7 +192,10 @@ is "$(of status) $(of error)" "paused Input/output error" "data: it is paused"
 same "data: the disk is what it was"
 fill 11 2 e
 is $? 0 "data: what the guest writes where the base fails is written"
-xfs_io -d -c "pwrite -q -S 0x55 $((18 << 20)) 5k" -c "fpunch 19m 1m" -c fsync /dev/mapper/d
+# (a device with an error target can't write zeroes, so fpunch would be refused)
+xfs_io -d -c "pwrite -q -S 0x55 $((18 << 20)) 5k" /dev/mapper/d &&
+	blkdiscard -o $((19 << 20)) -l $((1 << 20)) /dev/mapper/d &&
+	xfs_io -d -c fsync /dev/mapper/d
 is $? 0 "data: so are parts of blocks, discards and flushes"
 remember
 is "$(dmsetup status d | cut -d ' ' -f 4)" rw "data: the disk is well"
@@ -209,7 +215,7 @@ for what in "map 1 112" "header 1 0"; do
 	at=1024
 	[ "$field" = 0 ] || at=$(header_at 1 "$field")
 	fails "$layer" "$at" 8
-	refused 1 "d: .*(Input/output|I/O) error|has failed" "range, $name: the commit ends" \
+	refused 1 "(Input/output|I/O) error|has failed|Cannot mark a layer" "range, $name: the commit ends" \
 		dmchain commit d --top 1 --base 2 --on-error stop
 	[ $name != header ] || is "$(sha256sum </dev/mapper/lay0)" "$sums" "range, $name: no record, no byte is moved"
 	mended "$layer"
@@ -221,9 +227,6 @@ for what in "map 1 112" "header 1 0"; do
 	dmchain close d 2>/dev/null
 	run_ok "range, $name: open" dmchain open d /dev/mapper/lay2 --force
 	same "range, $name: all is there"
-	if [ "$(chain)" = "2 1 0" ] && [ "$(json length dmchain job list d)" = 0 ]; then
-		run_ok "range, $name: again" dmchain commit d --top 1 --base 2
-	fi
 	finished "range, $name" "2 0"
 done
 
