@@ -12,13 +12,13 @@ json()
 }
 
 # refused STATUS REGEX NAME COMMAND...: it fails with STATUS and one line that
-# says why; warnings may stand before
+# says why; warnings may stand before, and how far a job came that took a while
 refused()
 {
 	local want=$1 regex=$2 name=$3 status=0 out err
 	shift 3
 	"$@" >"$TMP/.out" 2>"$TMP/.err" || status=$?
-	out=$(head -c 300 "$TMP/.out")
+	out=$(grep -vE '^[^ ]+: [a-z]+ +[0-9]+ %' "$TMP/.out" | head -c 300)
 	err=$(grep -v '^dmchain: warning: ' "$TMP/.err" | head -c 800)
 	if [ "$status" != "$want" ]; then
 		fail "$name" "expected exit status $want of '$*', saw $status: $err"
