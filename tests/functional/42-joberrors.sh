@@ -43,13 +43,6 @@ mended()
 	dmsetup suspend --noflush lay"$1" && dmsetup resume lay"$1"
 }
 
-# fill FIRST-MIB COUNT LETTER
-fill()
-{
-	head -c $(($2 << 20)) /dev/zero | tr '\0' "$3" |
-		dd of=/dev/mapper/d bs=1M seek="$1" iflag=fullblock oflag=direct conv=notrunc status=none
-}
-
 # What the disk reads as, to be compared later
 remember()
 {
@@ -72,11 +65,11 @@ stack()
 	done
 	dmchain create /dev/mapper/lay0 --size 32M >/dev/null
 	dmchain open d /dev/mapper/lay0
-	fill 0 8 a
+	fill d 0 8 a
 	dmchain snapshot d=/dev/mapper/lay1 >/dev/null
-	fill 4 12 b
+	fill d 4 12 b
 	dmchain snapshot d=/dev/mapper/lay2 >/dev/null
-	fill 20 4 c
+	fill d 20 4 c
 	remember
 }
 
@@ -200,7 +193,7 @@ space()
 	dmchain create small/base.img --size 64M >/dev/null
 	dmchain create top.img --backing small/base.img --backing-format chain >/dev/null
 	dmchain open d top.img
-	fill 0 24 e
+	fill d 0 24 e
 	remember
 }
 space
@@ -225,7 +218,7 @@ space
 run_ok "an active commit begins" dmchain commit d --force --on-error enospc --background
 wait_for 30 paused
 is $? 0 "and is paused"
-fill 40 8 f
+fill d 40 8 f
 is $? 0 "what the guest writes to where the base would take it is written"
 xfs_io -d -c "fpunch 2m 1m" -c "pwrite -q -S 0x5a 44m 100k" -c fsync /dev/mapper/d
 is $? 0 "so are discards, and flushes"

@@ -118,27 +118,35 @@ check_running()
 	done
 }
 
-# The jobs' states and errors, a line each
-jobs_are()
+# Not in a pipe: faults are counted here
+list_jobs()
 {
-	dmchain job list d --json >.jobs && grep -oE '"(status|error)": ?"[^"]*"' .jobs
+	dmchain job list d --json >.jobs 2>.out || fault "job list: $(cat .out)"
+}
+
+any_job()	# any_job KEY VALUE
+{
+	grep -q "\"$1\":\"$2\"" .jobs
 }
 
 # Whoever comes next: let what was going on come to its end
 finish()
 {
 	dmchain job wait d >.out 2>&1
-	if jobs_are | grep -q interrupted; then
+	list_jobs
+	if any_job error interrupted; then
 		resumed=$((resumed + 1))
 		dmchain job resume d --wait >.out 2>&1 || fault "resume: $(cat .out)"
+		list_jobs
 	fi
-	if jobs_are | grep -q ready; then
+	if any_job status ready; then
 		dmchain pivot d >.out 2>&1 || fault "pivot: $(cat .out)"
+		list_jobs
 	fi
-	! jobs_are | grep status | grep -v concluded || fault "a job is left: $(dmchain job list d)"
+	! grep '"status"' .jobs | grep -qv concluded || fault "a job is left: $(cat .jobs)"
 	dmchain recover >.out 2>&1 || fault "recover: $(cat .out)"
-	dmchain recover --json | tr -d ' \n' >.out 2>&1
-	! grep -q '"done":\["' .out || fault "recover was not done: $(cat .out)"
+	dmchain recover --json >.recover 2>.out || fault "recover: $(cat .out)"
+	! tr -d ' \n' <.recover | grep -q '"done":\["' || fault "recover was not done: $(cat .recover)"
 }
 
 check_left()

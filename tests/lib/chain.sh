@@ -11,6 +11,13 @@ json()
 	"$@" --json | jq -cr "$query"
 }
 
+# fill DISK FIRST-MIB COUNT LETTER: with that letter, past the page cache
+fill()
+{
+	head -c $(($3 << 20)) /dev/zero | tr '\0' "$4" |
+		dd of="/dev/mapper/$1" bs=1M seek="$2" iflag=fullblock oflag=direct conv=notrunc status=none
+}
+
 # refused STATUS REGEX NAME COMMAND...: it fails with STATUS and one line that
 # says why; warnings may stand before, and how far a job came that took a while
 refused()
