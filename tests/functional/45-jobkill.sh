@@ -180,6 +180,7 @@ learn verbs dmchain job speed d 32K
 learn_calls verbs dmchain job cancel d
 
 for ((round = 1; round <= rounds; round++)); do
+	[ $((round % 10)) != 0 ] || echo "# round $round: $killed killed, $resumed resumed, $faults faults, $SECONDS s"
 	for op in $commands; do
 		build
 		if [ $op = verbs ]; then
