@@ -202,9 +202,35 @@ mv before.raw base.raw
 run dmchain open vm "${names[-1]}"
 mount /dev/mapper/vm /tmp/fs
 verify /tmp/sums.3
+
+step "Layers go while the disk is used: those in the middle, into the one below them"
+rm /tmp/stop
+echo 0 >/tmp/acknowledged
+lines=$(wc -l </tmp/fs/log)
+writer &
+writer=$!
+note "the layers for replays were children, too; they are gone, --force says so"
+run dmchain commit vm --top 1 --base 3 --force
+show vm
+
+step "And all that is below the top, into the top: it needs no other image then"
+run dmchain stream vm
+show vm
+touch /tmp/stop
+wait $writer
+note "$(cat /tmp/acknowledged) more lines are written and acknowledged"
+[ "$(wc -l </tmp/fs/log)" = $((lines + $(cat /tmp/acknowledged))) ] || fail "lines are missing"
 umount /tmp/fs
 run dmchain close vm
-ls -ls --block-size=K --color=never ./*.raw ./*.img | awk '{ print "   " $1 " used, " $6 " long: " $NF }'
+rm base.raw
+run dmchain open vm "${names[-1]}"
+e2fsck -fn /dev/mapper/vm >/dev/null 2>&1 || fail "e2fsck of the disk"
+note "e2fsck finds nothing"
+mount /dev/mapper/vm /tmp/fs
+verify /tmp/sums.3
+umount /tmp/fs
+run dmchain close vm
+ls -ls --block-size=K --color=never ./*.img | awk '{ print "   " $1 " used, " $6 " long: " $NF }'
 took
 cd /
 umount $store

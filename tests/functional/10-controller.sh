@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=debug mem=1024 smp=2 timeout=300 group=main
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=300 group=main
 #
 # The controller's commands for disks: what they do, what they print, what they
 # refuse and with which exit code. An error is one line.

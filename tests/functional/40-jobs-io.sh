@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=300 group=jobs
+# vm: kernels=6.1,6.12,debug mem=1024 smp=2 timeout=300 group=jobs
 #
 # Streams and commits under random I/O, byte by byte as a plain file would read:
 # all, in part, into middle layers, of the active layer, into chain and raw bases.
@@ -12,7 +12,7 @@
 
 cd "$TMP" || exit 1
 depths="3 6"
-[ "$KERNEL" != debug ] || ops=80 depths=3
+[ "$KERNEL" = 6.12 ] || ops=80 depths=3
 [ -z "${LONG-}" ] || ops=1500 depths="3 8 16 32"
 
 for depth in $depths; do

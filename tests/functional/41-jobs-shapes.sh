@@ -88,9 +88,9 @@ closed "stream and snapshots" 5.img
 dmchain close d
 
 stack 7 8M
-dmchain commit d --top 1 --base 2 --speed 512K --background >job.1 2>&1
-dmchain commit d --top 3 --base 4 --speed 512K --background >job.2 2>&1
-dmchain stream d --into 4 --base 6 --speed 512K --background >job.3 2>&1
+dmchain commit d --top 1 --base 2 --speed 32K --background >job.1 2>&1
+dmchain commit d --top 3 --base 4 --speed 32K --background >job.2 2>&1
+dmchain stream d --into 4 --base 6 --speed 32K --background >job.3 2>&1
 is "$(json '[.[] | select(.status == "running" or .status == "pending")] | length' dmchain job list d)" "$(cat job.? | grep -c '^job')" \
 	"jobs on layers of their own run at once"
 n=$(cat job.? | grep -c '^job')

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,6.12,debug mem=1024 smp=2 timeout=240 group=jobs
+# vm: kernels=6.1,6.12,debug long=6.1,6.12,debug mem=1024 smp=2 timeout=900 group=jobs
 # allow: Buffer I/O error|I/O error, dev|lost async page write|job [0-9]+ ended with error
 #
 # What may be said to a job, and what it does then: pause, resume, speed, cancel

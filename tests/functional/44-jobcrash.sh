@@ -31,12 +31,14 @@ if ! dmsetup targets | grep -q log-writes; then
 	done_testing
 fi
 
-# layers_on DEVICE: /dev/mapper/lay0 and so on
+# layers_on DEVICE: /dev/mapper/lay0 and so on; a raw one is as large as the disk
 layers_on()
 {
-	local i mib=$((layer_mib * 2048))
+	local i mib=$((layer_mib * 2048)) size
 	for ((i = 0; i < layers; i++)); do
-		dmsetup create lay$i --table "0 $mib linear $1 $((i * mib))" || return
+		size=$mib
+		[ "$i$base_format" != 0raw ] || size=16384
+		dmsetup create lay$i --table "0 $size linear $1 $((i * mib))" || return
 	done
 }
 

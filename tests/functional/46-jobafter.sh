@@ -12,13 +12,6 @@
 
 cd "$TMP" || exit 1
 
-# fill DISK FIRST-MIB LETTER
-fill()
-{
-	head -c 1M /dev/zero | tr '\0' "$3" |
-		dd of=/dev/mapper/"$1" bs=1M seek="$2" iflag=fullblock oflag=direct status=none
-}
-
 # contents DISK
 contents()
 {
@@ -31,15 +24,15 @@ merged()	# merged NAME
 	rm -f ./*.img
 	dmchain create 0.img --size 8M >/dev/null
 	dmchain open d 0.img
-	fill d 0 a
-	fill d 2 a
+	fill d 0 1 a
+	fill d 2 1 a
 	dmchain snapshot d=1.img >/dev/null
-	fill d 1 b
+	fill d 1 1 b
 	dmchain snapshot d=2.img >/dev/null
-	fill d 2 c
+	fill d 2 1 c
 	range=$(contents d)
 	dmchain snapshot d=3.img >/dev/null
-	fill d 3 d
+	fill d 3 1 d
 	above=$(contents d)
 	run_ok "$1: commit" dmchain commit d --top 1 --base 3
 	is "$(contents d)" "$above" "$1: the disk is what it was"
@@ -50,7 +43,7 @@ merged()	# merged NAME
 }
 
 merged "into the same base"
-fill e 0 X
+fill e 0 1 X
 mine=$(contents e)
 run_ok "a layer above it" dmchain snapshot e=4.img
 refused 3 "has other children" "to merge it again would lose the first disk" dmchain commit e --top 1 --base 3
@@ -63,7 +56,7 @@ is "$(contents e)" "$mine" "and is what it was"
 dmchain close e
 
 merged "into the same base, active"
-fill e 0 X
+fill e 0 1 X
 mine=$(contents e)
 run_ok "active: a commit into the same base" dmchain commit e --base 2 --force
 is "$(contents e)" "$mine" "active: the base is the disk"
@@ -72,7 +65,7 @@ refused 4 "was modified" "active: the first disk is refused" dmchain open d 3.im
 refused 4 "was modified" "active: so is the old top" dmchain open e 2.img
 
 merged "streams"
-fill e 0 X
+fill e 0 1 X
 mine=$(contents e)
 refused 3 "emptied by a commit" "stream down to the commit's base" dmchain stream e --base 2
 refused 3 "emptied by a commit" "stream into an emptied layer" dmchain stream e --into 1

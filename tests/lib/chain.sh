@@ -11,14 +11,21 @@ json()
 	"$@" --json | jq -cr "$query"
 }
 
+# fill DISK FIRST-MIB COUNT LETTER: with that letter, past the page cache
+fill()
+{
+	head -c $(($3 << 20)) /dev/zero | tr '\0' "$4" |
+		dd of="/dev/mapper/$1" bs=1M seek="$2" iflag=fullblock oflag=direct conv=notrunc status=none
+}
+
 # refused STATUS REGEX NAME COMMAND...: it fails with STATUS and one line that
-# says why; warnings may stand before
+# says why; warnings may stand before, and how far a job came that took a while
 refused()
 {
 	local want=$1 regex=$2 name=$3 status=0 out err
 	shift 3
 	"$@" >"$TMP/.out" 2>"$TMP/.err" || status=$?
-	out=$(head -c 300 "$TMP/.out")
+	out=$(grep -vE '^[^ ]+: [a-z]+ +[0-9]+ %' "$TMP/.out" | head -c 300)
 	err=$(grep -v '^dmchain: warning: ' "$TMP/.err" | head -c 800)
 	if [ "$status" != "$want" ]; then
 		fail "$name" "expected exit status $want of '$*', saw $status: $err"

@@ -256,9 +256,15 @@ static void one_op(struct worker *w, u64 no)
 	do_change(w, type, off, len);
 }
 
+/* However slow they are, the load goes on until all snapshots are there. */
+static bool hooks_due(void)
+{
+	return cw.hook && cw.hook_max && atomic_load(&cw.snaps) < cw.hook_max;
+}
+
 static bool over(u64 no)
 {
-	return atomic_load(&cw.stop) || no >= cw.ops ||
+	return atomic_load(&cw.stop) || (no >= cw.ops && !hooks_due()) ||
 	       (cw.seconds && now_ns() - cw.start >= cw.seconds * 1000000000ULL);
 }
 

@@ -182,8 +182,8 @@ static int commit_drain(struct state *s, int me);
  * for before that is asked. A damaged block can't be moved: the job fails, the
  * record stays.
  *
- * What T's map says of it has to be durable: what the base refused was written
- * at T with nothing between the two. It is there as a whole or not at all, while
+ * What T's map says of it has to be durable: what the base refused, and what was
+ * on its way when the route changed, is at T with nothing between the two. It is there as a whole or not at all, while
  * at the base it is laid over what it hides.
  */
 static int commit_pick(struct state *s, int me)

@@ -927,6 +927,21 @@ static const struct scenario commit_middle_crash = {
 		     FLUSHER(2), FLUSHER(3), ACTOR("job", op_commit) } },
 };
 
+/* A first write on its way to T when the job begins, over a block of the base. */
+static void init_commit_first(struct state *s)
+{
+	PUT_LAYERS(s, { .l = 0, .state = { DATA, DATA }, .sealed = 3 },
+		   { .l = 2, .parent = 1, .state = { DATA, ABSENT }, .in_use = 1 });
+	open_now(s, 0);
+}
+
+static const struct scenario commit_first = {
+	.name = "active commit, first writes", .init = init_commit_first,
+	.kind = { CHAIN, 0, CHAIN }, .disks = 1, .tops = { BIT(0) | BIT(2) }, ACTIVE,
+	.actor[0] = { GUEST(one_block), GUEST(other_block), FLUSHER(0), FLUSHER(2),
+		      ACTOR("job", op_commit) },
+};
+
 /* M ends before T and B: beyond, T hides B though no map says so. */
 static void init_commit_short(struct state *s)
 {
@@ -1296,6 +1311,7 @@ static const struct CMUnitTest tests[] = {
 	HOLDS(pivot),
 	HOLDS(pivot_raw),
 	HOLDS(commit_shared),
+	HOLDS(commit_first),
 	HOLDS(commit_two),
 	HOLDS(commit_middle),
 	HOLDS(commit_middle_raw),
@@ -1331,6 +1347,7 @@ static const struct CMUnitTest tests[] = {
 	FOUND(commit_short, SHORT_LIFTED_EARLY, "16 M's end lifted too early"),
 	FOUND(commit_short_crash, SHORT_AT_OPEN, "16 M's end is back after a crash"),
 	FOUND(commit_crash, OPEN_FLUSHES_HEADERS, "open trusts an undurable clear"),
+	FOUND(commit_first, TOP_NOT_DURABLE, "first write torn by its move"),
 	FOUND(commit_refused_raw, TOP_NOT_DURABLE, "moved before it is durable at T"),
 	FOUND(commit_cancelled, CANCEL_NOT_DRAINED, "cancel under a write to the base"),
 	FOUND(commit_three, RECORD_MISSING, "6 no record"),
