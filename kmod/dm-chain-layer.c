@@ -719,6 +719,19 @@ static const char *marks_forbid_write(const struct chain_header *h)
 	return NULL;
 }
 
+/* A copy may be begun again; nothing else that is of use to anybody. */
+static const char *target_forbids_write(const struct chain_header *h)
+{
+	if (h->marks & DM_CHAIN_MARK_SEALED)
+		return "Target is sealed: another layer stands on it";
+	if (h->marks & (DM_CHAIN_MARK_SPOILED | DM_CHAIN_MARK_PENDING |
+			DM_CHAIN_MARK_RETIRED | DM_CHAIN_MARK_JOB))
+		return "Target is part of a job or of another disk";
+	if (h->compat_ro & ~DM_CHAIN_COMPAT_RO_KNOWN)
+		return "Target has a feature that only allows reading";
+	return NULL;
+}
+
 static const char *lower_forbids_write(const struct chain_header *h)
 {
 	if (h->compat_ro & ~DM_CHAIN_COMPAT_RO_KNOWN)
@@ -726,10 +739,23 @@ static const char *lower_forbids_write(const struct chain_header *h)
 	return NULL;
 }
 
+static const char *row_forbids_write(const struct chain_header *h, u8 row)
+{
+	switch (row) {
+	case DM_CHAIN_OPROLE_GUEST_THROUGH:
+		/* Seals and marks of commits are for the job to know. */
+		return lower_forbids_write(h);
+	case DM_CHAIN_OPROLE_MIRROR_TARGET:
+		return target_forbids_write(h);
+	default:
+		return marks_forbid_write(h);
+	}
+}
+
 /*
- * Another machine, or another copy of what this kernel had open? A lower layer
- * that failed under a job keeps its mark: nobody else has its UUID open here, and
- * its link says that it is the right one.
+ * Another machine, or another copy of what this kernel had open? A lower layer or
+ * a target that failed under a job keeps its mark: nobody else has its UUID open
+ * here, and it is no disk by itself.
  */
 static const char *use_forbids_write(const struct chain_header *h, bool lower)
 {
@@ -771,10 +797,10 @@ static int open_rw_locked(struct chain_disk *disk, struct chain_att *att,
 		*error = "Layer has failed: close the disk first";
 		return -EIO;
 	}
-	/* Seals and marks of commits are for the job to know. */
-	no = lower ? lower_forbids_write(&l->hdr) : marks_forbid_write(&l->hdr);
+	no = row_forbids_write(&l->hdr, att->row);
 	if (!no && !force)
-		no = use_forbids_write(&l->hdr, lower);
+		no = use_forbids_write(&l->hdr, lower ||
+				       l->hdr.marks & DM_CHAIN_MARK_INCOMPLETE);
 	if (no) {
 		*error = (char *)no;
 		return -EBUSY;
@@ -899,7 +925,8 @@ static bool last_writer(struct chain_disk *disk, struct chain_layer *l)
 	u = chain_find_use(l, disk);
 	n = u->nr[DM_CHAIN_OPROLE_GUEST_ACTIVE] +
 	    u->nr[DM_CHAIN_OPROLE_GUEST_NEXT] +
-	    u->nr[DM_CHAIN_OPROLE_GUEST_THROUGH];
+	    u->nr[DM_CHAIN_OPROLE_GUEST_THROUGH] +
+	    u->nr[DM_CHAIN_OPROLE_MIRROR_TARGET];
 	mutex_unlock(&chain_registry_mutex);
 	return n == 1;
 }

@@ -227,11 +227,12 @@ static void complete_waiters(struct list_head *list, blk_status_t status)
 		struct bio *bio = chain_bio_to_bio(cb);
 
 		list_del(&cb->list);
+		if (cb->then) {
+			cb->then(cb, status);
+			continue;
+		}
 		bio->bi_status = status;
-		if (cb->flush_base && !status)
-			chain_flush_base(cb);
-		else
-			bio_endio(bio);
+		bio_endio(bio);
 	}
 }
 

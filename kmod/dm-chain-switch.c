@@ -438,7 +438,7 @@ static int pivot(struct chain_inst *ci, void *arg)
 	struct dm_chain_switch_disk *sd = arg;
 	int r = check_writable(ci);
 
-	return r ?: chain_commit_pivot(ci, &sd->pause_ns);
+	return r ?: chain_job_pivot(ci, &sd->pause_ns);
 }
 
 static int switch_user(const struct dm_chain_switch *arg,

@@ -57,6 +57,7 @@ struct chain_disk;
 struct chain_inst;
 struct chain_job;
 struct chain_meta;
+struct chain_mirror;
 struct chain_monitor;
 
 /**
@@ -158,6 +159,7 @@ struct chain_att {
  * @by_slot: attachment of each slot of the disk, or NULL
  * @nr_slots: entries of @by_slot
  * @next: attached in role "next", or NULL
+ * @target: attached in role "target", or NULL
  * @spare: an empty merged lookup, should the topology be another; after the
  *	resume the old one, to be freed
  */
@@ -170,6 +172,7 @@ struct chain_inst {
 	unsigned int nr_slots;
 	struct chain_merge *spare;
 	struct chain_att *next;
+	struct chain_att *target;
 	struct chain_att **order;
 	struct chain_att **by_slot;
 	struct chain_att *atts;
@@ -223,6 +226,7 @@ struct chain_inst {
  *	above it holds go there. Changes while suspended
  * @route_flush: the same: flushes cover that layer, too
  * @rescan: the base refused a write, and a layer above it has it
+ * @mirror: where all that the guest writes goes, too; changes while suspended
  */
 struct chain_disk {
 	struct list_head list;
@@ -264,6 +268,7 @@ struct chain_disk {
 	unsigned int route;
 	unsigned int route_flush;
 	bool rescan;
+	struct chain_mirror *mirror;
 };
 
 /**
@@ -281,8 +286,15 @@ struct chain_disk {
  * @iter: of a routed write, to be done again elsewhere if it fails
  * @srcu: of a counted read
  * @fua: the bio waits for the map as a flush does
- * @flush_base: a flush, done for the top, has to be done for the base
  * @to_top: a routed write that the base refused
+ * @missed: mirrored: the target does not have it
+ * @then: in a meta's list of waiters: what is done at the end of the round; NULL:
+ *	the bio ends
+ * @pending: mirrored: requests under way
+ * @status: mirrored: of the source
+ * @to_status: mirrored: of the target
+ * @to_block: mirrored: @to_nr blocks of the target from it on become data
+ * @to_nr: 0: none do
  */
 struct chain_bio {
 	struct chain_inst *inst;
@@ -298,8 +310,14 @@ struct chain_bio {
 	struct bvec_iter iter;
 	int srcu;
 	bool fua;
-	bool flush_base;
 	bool to_top;
+	bool missed;
+	void (*then)(struct chain_bio *cb, blk_status_t status);
+	atomic_t pending;
+	blk_status_t status;
+	blk_status_t to_status;
+	u64 to_block;
+	u32 to_nr;
 };
 
 static inline struct bio *chain_bio_to_bio(struct chain_bio *cb)
@@ -342,6 +360,12 @@ static inline sector_t block_to_sector(const struct chain_layer *l, u64 b)
 static inline u32 block_sectors(const struct chain_layer *l)
 {
 	return 1U << l->block_sectors_shift;
+}
+
+/* Blocks of the layer; a raw one has none, but is locked by the like of them. */
+static inline u64 layer_blocks(const struct chain_layer *l)
+{
+	return sector_to_block(l, l->size + block_sectors(l) - 1);
 }
 
 /* dm-chain-io.c: the gate, and I/O of the target's own */
@@ -388,8 +412,8 @@ int chain_flush_dev(struct chain_att *att);
 
 /* dm-chain-grant.c: who holds which layer */
 
-/* What the tables of a disk can hold: DM_CHAIN_OPROLE_GUEST_*, _EXPORT_*. */
-#define CHAIN_USE_ROWS	(DM_CHAIN_OPROLE_EXPORT_LOWER + 1)
+/* What the tables of a disk can hold: GUEST_*, EXPORT_*, MIRROR_TARGET. */
+#define CHAIN_USE_ROWS	(DM_CHAIN_OPROLE_MIRROR_TARGET + 1)
 
 /**
  * struct chain_use - the tables of a disk have a layer
@@ -492,6 +516,12 @@ int chain_hold(struct chain_inst *ci, const u32 *rows, struct chain_holder *h,
  * disk's worker then makes it durable and takes its in-use mark off.
  */
 void chain_release(struct chain_holder *h);
+
+/**
+ * chain_others_hold() - does a token, but that of @id, hold one of the first @n
+ * layers
+ */
+bool chain_others_hold(const struct chain_inst *ci, u64 id, unsigned int n);
 
 /** chain_drops_held() - does the table lack a layer that somebody holds */
 bool chain_drops_held(const struct chain_inst *ci);
@@ -672,7 +702,7 @@ bool chain_meta_durable(struct chain_layer *l, u64 block);
 /**
  * chain_meta_flush() - complete a bio when all acknowledged before is durable, map included
  * @l: open read-write
- * @cb: of the bio
+ * @cb: of the bio, with @then
  * @can_submit: the caller is map(): a round may be submitted from here
  *
  * Context: any; does not wait.
@@ -829,6 +859,20 @@ void chain_unpark(struct chain_disk *disk);
  */
 bool chain_lock_or_park(struct chain_bio *cb, u64 block, u32 n);
 
+/** chain_write_top() - a part of a block is written, or zeroed; it is locked */
+int chain_write_top(struct chain_inst *ci, struct bio *bio, sector_t sector,
+		    sector_t n);
+
+/**
+ * chain_copy_seen() - what is seen in a range is written elsewhere; waits
+ * @ci: table
+ * @to: attachment, for jobs
+ * @sector: of the disk
+ * @n: behind the disk's end zeroes are written
+ */
+int chain_copy_seen(struct chain_inst *ci, struct chain_att *to, sector_t sector,
+		    sector_t n);
+
 /** chain_submit() - a deferred bio goes to @att, past the gate */
 void chain_submit(struct chain_att *att, struct bio *bio);
 
@@ -977,20 +1021,18 @@ void chain_jobs_bind(struct chain_disk *d);
 /** chain_jobs_end() - the disk goes: they end, and touch nothing any more */
 void chain_jobs_end(struct chain_disk *d);
 
-/**
- * chain_job_ready() - the active commit of a disk, if it can be pivoted
- * @d: disk
- * @error: set to -ENOENT: there is none; -EAGAIN: not ready
- *
- * It can't be cancelled then until chain_job_pivoted(). registry_mutex held.
- */
-struct chain_job *chain_job_ready(struct chain_disk *d, int *error);
-/** chain_job_pivoted() - 0: it was; waits until the job has ended */
-void chain_job_pivoted(struct chain_job *job, int error);
-void chain_jobs_exit(void);
+/** chain_jobs_lack_target() - is it a table without the target of a mirror */
+bool chain_jobs_lack_target(const struct chain_inst *ci);
 
-/* dm-chain-commit.c */
-int chain_commit_pivot(struct chain_inst *ci, u64 *pause);
+/**
+ * chain_job_pivot() - the disk goes on where its active commit or mirror leads
+ * @ci: live table, claimed
+ * @pause: set to how long it was held back
+ *
+ * Return: 0 when the job has ended; -ENOENT: there is none; -EAGAIN: not ready.
+ */
+int chain_job_pivot(struct chain_inst *ci, u64 *pause);
+void chain_jobs_exit(void);
 
 /* dm-chain-monitor.c */
 struct chain_monitor *chain_monitor_create(struct dm_chain_monitor *arg);
@@ -1005,10 +1047,17 @@ __poll_t chain_monitor_poll(struct chain_monitor *m, struct file *file,
 /** chain_map_route() - a write, discard or write-zeroes, instead of chain_map() */
 int chain_map_route(struct chain_inst *ci, struct bio *bio);
 /** chain_flush_base() - a flush is done for the top: now for the base */
-void chain_flush_base(struct chain_bio *cb);
+void chain_flush_base(struct chain_bio *cb, blk_status_t status);
 /** chain_map_tracked() - count a read; @map is what maps it */
 int chain_map_tracked(struct chain_inst *ci, struct bio *bio,
 		      int (*map)(struct chain_inst *ci, struct bio *bio));
+
+/* dm-chain-both.c: guest I/O while the disk is mirrored */
+
+/** chain_map_both() - a write, discard or write-zeroes, instead of chain_map() */
+int chain_map_both(struct chain_inst *ci, struct bio *bio);
+/** chain_flush_both() - a flush, or a FUA write that was written */
+void chain_flush_both(struct chain_inst *ci, struct bio *bio);
 
 /* dm-chain-ctl.c */
 extern struct chain_id chain_instance;

@@ -38,7 +38,7 @@ struct dm_chain_version {
 
 /* Operations of DM_CHAIN_IOC_SWITCH. */
 #define DM_CHAIN_SWITCH_SNAPSHOT	1	/* the layer in role "next" becomes the top */
-#define DM_CHAIN_SWITCH_PIVOT		2	/* an active commit's base becomes the top */
+#define DM_CHAIN_SWITCH_PIVOT		2	/* an active commit's base, or a mirror's target, becomes the top */
 
 /**
  * struct dm_chain_switch_disk - one disk of a switch
@@ -66,9 +66,10 @@ struct dm_chain_switch_disk {
  *
  * Snapshot: each disk has one attached layer in role "next". It returns when
  * the frozen layer, its seal and all that was acknowledged before are durable.
- * Pivot: each disk has an active commit that is ready (else EAGAIN; ENOENT: it
- * has none). It returns when the base is durably the disk. The layers above it
- * stay attached, in role "dropped", until a reload.
+ * Pivot: each disk has an active commit, or a mirror, that is ready (else EAGAIN;
+ * ENOENT: it has none). It returns when the base, or the target, is durably the
+ * disk. The layers that are not part of it any more stay attached, in role
+ * "dropped", until a reload.
  *
  * Errors: ENODEV no such chain disk; EBUSY suspended, being switched or another
  * table is loaded; ENXIO nothing is attached in the role; ESTALE the attached
@@ -112,6 +113,7 @@ struct dm_chain_resize {
 #define DM_CHAIN_ROLE_LAYER	0	/* part of what is seen */
 #define DM_CHAIN_ROLE_NEXT	1	/* prepared top, not yet seen */
 #define DM_CHAIN_ROLE_DROPPED	2	/* a job needs it no more: goes with a reload */
+#define DM_CHAIN_ROLE_TARGET	3	/* of a mirror */
 
 #define DM_CHAIN_LAYER_FAILED	(1U << 0)	/* read-only until re-opened */
 #define DM_CHAIN_LAYER_DEV_RW	(1U << 1)	/* ro, its device rw until a reload */
@@ -387,6 +389,7 @@ struct dm_chain_event {
 #define DM_CHAIN_JOB_STREAM		1
 #define DM_CHAIN_JOB_COMMIT		2	/* of layers below the top */
 #define DM_CHAIN_JOB_ACTIVE_COMMIT	3	/* of the top: ends by a pivot */
+#define DM_CHAIN_JOB_MIRROR		4	/* of the disk: ends by a pivot, or cancelled */
 
 /* States of a job. */
 #define DM_CHAIN_JOB_CREATED	1
@@ -405,10 +408,12 @@ struct dm_chain_event {
 #define DM_CHAIN_JOB_ESTIMATE	(1U << 0)	/* only count: nothing starts */
 #define DM_CHAIN_JOB_FORCE	(1U << 1)	/* other children may be lost */
 #define DM_CHAIN_JOB_PREPARE	(1U << 2)	/* only write the record; start it later */
+#define DM_CHAIN_JOB_ZEROED	(1U << 3)	/* mirror: a raw target is known to read zeroes */
 
 /**
  * struct dm_chain_job_start - let a token's operation begin
- * @token: in: its descriptor, from DM_CHAIN_IOC_ACQUIRE of a stream or commit
+ * @token: in: its descriptor, from DM_CHAIN_IOC_ACQUIRE of a stream, commit or
+ *	mirror
  * @flags: in: DM_CHAIN_JOB_*
  * @speed: in: bytes a second; 0: no limit
  * @on_error: in: DM_CHAIN_ON_ERROR_*
@@ -421,10 +426,15 @@ struct dm_chain_event {
  *	holds no data yet (raw: 0)
  * @need_bytes: out, ESTIMATE: how large the device of that layer must be
  * @parent_path: in: hint of where the new parent lies: of the base, seen from
- *	the layer that will stand on it; ends with a zero byte
+ *	the layer that will stand on it; mirror: of the target, seen from the
+ *	source; ends with a zero byte
  *
  * The layers that are written are attached rw before. The job goes on when the
  * descriptor is closed; what it holds is given back when it ends.
+ *
+ * Mirror: the target is attached in role "target". Its header says what it is to
+ * hold: without a parent all that the disk shows, with that of the top only what
+ * the top holds.
  *
  * Prepare, for a raw base that has to grow: the record makes the chain open
  * with a base of either size. The caller lets it grow, and starts the job.
@@ -435,7 +445,8 @@ struct dm_chain_event {
  * for; ERANGE a raw base is larger than the top of the range; EMLINK the base
  * or a layer of the range has other children (DM_CHAIN_JOB_FORCE takes it);
  * EROFS a layer is not attached rw; EIO a layer has failed, or its map is
- * damaged; ESTALE the record that there is names another base.
+ * damaged; ESTALE the record that there is names another base; ENXIO nothing is
+ * attached in role "target"; ENOTEMPTY the target holds something.
  */
 struct dm_chain_job_start {
 	__s32	token;
@@ -474,7 +485,7 @@ struct dm_chain_job_start {
  * @total_bytes: that there are to do
  * @errors: I/O errors met, retries not counted
  * @into: UUID of the layer that takes the data in; raw: zero
- * @top: UUID of the top of the range; stream: as @into
+ * @top: UUID of the top of the range; stream: as @into; mirror: of the source
  * @disk: name of the disk when it started
  */
 struct dm_chain_job {
