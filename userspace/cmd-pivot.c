@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * dmchain pivot JOB|NAME: a commit of the active layer, which has nothing left
- * to move, ends: its base is the disk from then on.
+ * dmchain pivot JOB|NAME: a commit of the active layer, or a mirror, which has
+ * nothing left to move, ends: its base, or target, is the disk from then on.
  */
 #include "job.h"
 
@@ -12,7 +12,7 @@ static int not_active(const struct job_entry *e)
 	char id[JOB_ID_TEXT];
 
 	return msg_fail(EXIT_FAILED,
-			"%s: job %s ends by itself; only a commit of the active layer is pivoted to",
+			"%s: job %s ends by itself; only a mirror and a commit of the active layer are pivoted to",
 			e->job.disk, job_id(e, id));
 }
 
@@ -53,8 +53,10 @@ static int report(int ctl, uint64_t id)
 	if (opt_json)
 		show_json(job_kernel_json(&job));
 	else
-		printf("%s: commit done, the disk goes on in its base (job %llu)\n",
-		       job.disk, (unsigned long long)job.id);
+		printf("%s: %s done, the disk goes on in its %s (job %llu)\n",
+		       job.disk, job_type_name(job.type),
+		       job.type == DM_CHAIN_JOB_MIRROR ? "copy" : "base",
+		       (unsigned long long)job.id);
 	return 0;
 }
 
@@ -63,7 +65,8 @@ static int pivot(int ctl, const struct job_entry *e)
 	struct dm_chain_job job = e->job;
 	int ret;
 
-	if (job.type != DM_CHAIN_JOB_ACTIVE_COMMIT)
+	if (job.type != DM_CHAIN_JOB_ACTIVE_COMMIT &&
+	    job.type != DM_CHAIN_JOB_MIRROR)
 		return not_active(e);
 	if (e->left || !job_live(&job))
 		return not_running(e);

@@ -54,7 +54,7 @@ static int check_table(const struct snapshot *s)
 	const struct table *t = &s->old;
 
 	if (t->read_only || strcmp(t->layers[0].role, "rw")) {
-		if (!strcmp(t->layers[0].role, "next"))
+		if (table_extra(&t->layers[0]))
 			return msg_fail(EXIT_REFUSED,
 					"%s: another layer is attached already; dmchain recover %s",
 					s->name, s->name);
@@ -85,26 +85,6 @@ static int check_top_path(const struct snapshot *s)
 			s->name, path);
 }
 
-/* The cycle would not even need a second disk: each write would cause another. */
-static int check_place(const struct snapshot *s)
-{
-	char *folder = strdup(s->path), *slash = folder ? strrchr(folder, '/') :
-							  NULL;
-	bool on = false;
-
-	if (slash) {
-		slash[slash == folder] = 0;
-		on = path_stands_on(access(s->path, F_OK) ? folder : s->path,
-				    s->disk);
-	}
-	free(folder);
-	if (!on)
-		return 0;
-	return msg_fail(EXIT_REFUSED,
-			"%s: lies on the disk %s itself; choose a place that doesn't",
-			s->path, s->name);
-}
-
 static int look(struct snapshot *s)
 {
 	int ret = disk_find(s->name, &s->disk);
@@ -115,9 +95,9 @@ static int look(struct snapshot *s)
 	if (!ret)
 		ret = dm_table_read(s->name, &s->old, NULL);
 	if (!ret)
-		ret = check_table(s);
-	if (!ret)
 		ret = perm_ask(s->ctl, s->disk, s->name, DM_CHAIN_OP_SNAPSHOT);
+	if (!ret)
+		ret = check_table(s);
 	if (ret)
 		return ret;
 	if (!s->nr)
@@ -126,7 +106,7 @@ static int look(struct snapshot *s)
 	if (!s->top_path)
 		return msg_fail(EXIT_FAILED, "%s: out of memory", s->name);
 	ret = check_top_path(s);
-	return ret ? ret : check_place(s);
+	return ret ? ret : disk_check_place(s->name, s->disk, s->path);
 }
 
 /* The new top. */

@@ -38,6 +38,7 @@
  *	job-range.c	which layers a job is about
  *	job-space.c	is there room for what a job moves
  *	job-run.c	a job from the question whether it may run to its start
+ *	mirror-target.c	the target of a mirror, new or prepared
  *	job-wait.c	waiting for a job, with its progress
  *	job-end.c	what is left to do when a job has ended
  *	job-list.c	jobs there are, running or cut off; JOB
@@ -672,7 +673,7 @@ bool layer_capped(dev_t dev);
 struct table_layer {
 	dev_t dev;
 	uint32_t format;
-	const char *role;	/* "rw", "ro", "next" */
+	const char *role;	/* "rw", "ro", "next", "target" */
 };
 
 /**
@@ -736,6 +737,8 @@ int dm_table_read(const char *name, struct table *t, char **text);
  */
 int dm_table_look(const char *name, struct table *t, bool *gone);
 void dm_table_free(struct table *t);
+/** table_extra() - attached beside the layers, not part of what is seen */
+bool table_extra(const struct table_layer *l);
 /** dm_each() - every chain disk; @cb nonzero stops */
 int dm_each(int (*cb)(const char *name, dev_t dev, void *arg), void *arg);
 
@@ -781,6 +784,7 @@ int cmd_perm(int argc, char **argv);
 int cmd_stream(int argc, char **argv);
 int cmd_commit(int argc, char **argv);
 int cmd_pivot(int argc, char **argv);
+int cmd_mirror(int argc, char **argv);
 int cmd_job(int argc, char **argv);
 int cmd_monitor(int argc, char **argv);
 int cmd_rebase(int argc, char **argv);

@@ -54,6 +54,24 @@ int job_pivot(int ctl, const char *name)
 	return ret;
 }
 
+static int mirror_ended(const struct dm_chain_job *job)
+{
+	unsigned long long id = job->id;
+	struct job_entry e = { .job = *job };
+
+	if (job->error == -ECANCELED)
+		return msg_fail(EXIT_FAILED,
+				"%s: mirror cancelled (job %llu) before it was ready: the copy is incomplete",
+				job->disk, id);
+	if (job->error == -ENODEV)
+		return msg_fail(EXIT_FAILED,
+				"%s: mirror stopped (job %llu), the disk was closed: the copy is incomplete",
+				job->disk, id);
+	return msg_fail(EXIT_FAILED,
+			"%s: mirror failed (job %llu): %s; the copy is incomplete, the disk itself goes on",
+			job->disk, id, job_error_text(&e));
+}
+
 static int cancelled(const struct dm_chain_job *job)
 {
 	unsigned long long id = job->id;
@@ -72,6 +90,8 @@ int job_ended(const struct dm_chain_job *job)
 	const char *type = job_type_name(job->type);
 	struct job_entry e = { .job = *job };
 
+	if (job->error && job->type == DM_CHAIN_JOB_MIRROR)
+		return mirror_ended(job);
 	if (job->error == -ECANCELED)
 		return cancelled(job);
 	if (job->error == -ENODEV)

@@ -27,7 +27,14 @@ static const char * const policies[] = {
 
 const char *job_type_name(uint32_t type)
 {
-	return type == DM_CHAIN_JOB_STREAM ? "stream" : "commit";
+	switch (type) {
+	case DM_CHAIN_JOB_STREAM:
+		return "stream";
+	case DM_CHAIN_JOB_MIRROR:
+		return "mirror";
+	default:
+		return "commit";
+	}
 }
 
 const char *job_status_name(uint32_t status)
