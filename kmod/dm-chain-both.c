@@ -206,8 +206,13 @@ static void choose(struct locked *k)
 static void finish(const struct locked *k, blk_status_t status)
 {
 	struct chain_bio *cb = chain_bio(k->bio);
+	const struct chain_layer *top = chain_top(k->ci)->layer;
 	bool fua = k->bio->bi_opf & REQ_FUA;
 
+	/* Before it ends: what comes to an end later is not covered by a flush. */
+	if (k->m->touched)
+		set_bit(chain_region(k->m, block_to_sector(top, k->block)),
+			k->m->touched);
 	chain_unlock_blocks(k->ci->disk, k->block, k->n);
 	if (fua && !status)
 		chain_flush_both(k->ci, k->bio);
@@ -566,11 +571,22 @@ static int defer(struct chain_inst *ci, struct bio *bio)
 	return DM_MAPIO_SUBMITTED;
 }
 
+/* What it is about to change has been flagged as changed. */
+static void flagged(struct chain_bio *cb, blk_status_t status)
+{
+	cb->then = NULL;
+	if (status) {
+		end(chain_bio_to_bio(cb), status);
+		return;
+	}
+	chain_flagged(cb);
+	defer(cb->inst, chain_bio_to_bio(cb));
+}
+
 /* --- From map() --- */
 
-/* As much from the start of a bio on as can be one request to a layer. */
-static sector_t one_run(const struct chain_layer *l, const struct bio *bio,
-			unsigned int *state)
+sector_t chain_one_run(const struct chain_layer *l, const struct bio *bio,
+		       unsigned int *state)
 {
 	sector_t sector = bio->bi_iter.bi_sector, n = bio_sectors(bio);
 	sector_t size = block_sectors(l), into = sector & (size - 1);
@@ -593,10 +609,14 @@ static int map_write(struct chain_inst *ci, struct bio *bio)
 	struct locked k = { .ci = ci, .m = m, .bio = bio };
 	unsigned int state;
 
-	chain_clip(bio, one_run(chain_top(ci)->layer, bio, &state));
+	chain_clip(bio, chain_one_run(chain_top(ci)->layer, bio, &state));
 	if (state == DM_CHAIN_DAMAGED)
 		return end(bio, BLK_STS_IOERR);
-	chain_clip(bio, one_run(m->to->layer, bio, &state));
+	chain_clip(bio, chain_one_run(m->to->layer, bio, &state));
+	if (!chain_is_flagged(ci, bio->bi_iter.bi_sector)) {
+		chain_flag(ci, bio, flagged);
+		return DM_MAPIO_SUBMITTED;
+	}
 	lock_range(&k);
 	if (!chain_locks_try(&ci->disk->locks, k.block, k.n))
 		return defer(ci, bio);
@@ -624,7 +644,10 @@ static int map_zero(struct chain_inst *ci, struct bio *bio)
 	chain_zero_range(l, bio, &block, &blocks);
 	if (!blocks && bio_op(bio) == REQ_OP_DISCARD)
 		return end(bio, BLK_STS_OK);
-	return defer(ci, bio);
+	if (chain_is_flagged(ci, bio->bi_iter.bi_sector))
+		return defer(ci, bio);
+	chain_flag(ci, bio, flagged);
+	return DM_MAPIO_SUBMITTED;
 }
 
 int chain_map_both(struct chain_inst *ci, struct bio *bio)

@@ -117,6 +117,8 @@ static void fill_chain(const struct chain_layer *l, struct dm_chain_layer *out)
 	    l->hdr.record.flags & DM_CHAIN_RECORD_DONE)
 		return;
 	out->flags |= DM_CHAIN_LAYER_RECORD;
+	if (READ_ONCE(l->tracks))
+		out->flags |= DM_CHAIN_LAYER_TRACKED;
 	out->record_type = l->hdr.record.type;
 	memcpy(out->record_base, l->hdr.record.base.b, sizeof(out->record_base));
 }

@@ -512,7 +512,8 @@ static int run(struct chain_job *job)
 		if (r)
 			break;
 		if (ends_by_user(job) && !job->skipped)
-			r = wait_ready(job);
+			r = (job->ops->settle ? job->ops->settle(job) : 0) ?:
+			    wait_ready(job);
 		else
 			return finish(job);
 		if (r != -EAGAIN)
@@ -908,6 +909,12 @@ static int start(struct chain_inst *ci, struct chain_token *t,
 		job_put(job);
 		return r;
 	}
+	if (arg->flags & DM_CHAIN_JOB_FORGET) {
+		r = job->type == DM_CHAIN_JOB_MIRROR ?
+		    chain_mirror_forget(job) : -EINVAL;
+		job_put(job);
+		return r;
+	}
 	r = check_start(job, arg);
 	if (!r)
 		r = launch(job, t);
@@ -974,7 +981,8 @@ int chain_job_start(struct dm_chain_job_start *arg)
 
 	if (arg->pad || arg->on_error > DM_CHAIN_ON_ERROR_ENOSPC ||
 	    arg->flags & ~(DM_CHAIN_JOB_ESTIMATE | DM_CHAIN_JOB_FORCE |
-			   DM_CHAIN_JOB_PREPARE | DM_CHAIN_JOB_ZEROED))
+			   DM_CHAIN_JOB_PREPARE | DM_CHAIN_JOB_ZEROED |
+			   DM_CHAIN_JOB_FORGET))
 		return -EINVAL;
 	file = fget(arg->token);
 	t = file ? chain_token_of(file) : NULL;

@@ -31,6 +31,7 @@ struct dm_kcopyd_client;
  * @step: move some: 1; nothing is left: 0; -EAGAIN: try again; or an error
  * @skip: go on behind what a step failed at
  * @finish: all is moved: change headers and topology; -EBUSY: try again
+ * @settle: nothing is left to move: before it is ready. Not busy
  * @more: while it is ready: there is something to move again
  * @pivot: it is ready: the disk moves on. Claimed, noio; job->installed is false
  *	when it has
@@ -50,6 +51,7 @@ struct chain_job_ops {
 	int (*step)(struct chain_job *job);
 	void (*skip)(struct chain_job *job);
 	int (*finish)(struct chain_job *job);
+	int (*settle)(struct chain_job *job);
 	bool (*more)(struct chain_job *job);
 	int (*pivot)(struct chain_job *job, struct chain_inst *ci, u64 *pause);
 	int (*cancel)(struct chain_job *job, int err);
@@ -60,6 +62,9 @@ struct chain_job_ops {
 extern const struct chain_job_ops chain_stream_ops;
 extern const struct chain_job_ops chain_commit_ops;
 extern const struct chain_job_ops chain_mirror_ops;
+
+/** chain_mirror_forget() - drop the record that one has left; pinned */
+int chain_mirror_forget(struct chain_job *job);
 
 /* --- Plans --- */
 

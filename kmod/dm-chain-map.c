@@ -405,6 +405,9 @@ int chain_map(struct dm_target *ti, struct bio *bio)
 		return map_raw(ci, bio);
 	if (unlikely(ci->disk->route))
 		return chain_map_route(ci, bio);
+	if (unlikely(ci->disk->tracking) &&
+	    !chain_is_flagged(ci, bio->bi_iter.bi_sector))
+		return chain_map_track(ci, bio);
 	switch (bio_op(bio)) {
 	case REQ_OP_WRITE:
 		return map_write(ci, bio);

@@ -6,7 +6,8 @@
  * Owns: struct chain_mirror, from the record to the end of the job. The disk
  * points to it from one suspend to another.
  *
- *	R1 header D: incomplete, by this job. It is refused by everybody
+ *	R1 header D: incomplete, by this job. It is refused by everybody. Chain to
+ *	   chain: header S: the record, by which it can go on later
  *	R2 the disk knows: writes of the guest come by dm-chain-both.c
  *	R3 region by region, batch by batch, with the guest kept off its blocks:
  *	   what D lacks is copied; D's map says so. From then on the guest writes
@@ -29,6 +30,14 @@
  * Cancel, when ready: while the disk is suspended D is left, with all that was
  * acknowledged and nothing else. D durable, then its header: complete. Else D stays
  * incomplete.
+ *
+ * Resume: with the record changes of S are tracked (dm-chain-track.c), as long as
+ * S is opened by those who do, whether it is mirrored just then or not. Where S
+ * has not changed D's map is right; so it goes on with what D lacks and with what
+ * is flagged. S is durable before anything is copied: what has been written when
+ * there were no flags may be lost with a cut at S alone. When all is there, flags of
+ * what both sides have durably are cleared. The record goes when D is complete, or is
+ * the disk.
  *
  * Zeroes: where D, a chain, stands on nothing, and has nothing, it reads zeroes; so
  * does a raw D that is new. There they cost nothing.
@@ -188,6 +197,22 @@ static bool is_empty(const struct chain_layer *l)
 	return count[DM_CHAIN_ABSENT] == l->map.blocks;
 }
 
+static bool can_track(const struct chain_job *job)
+{
+	return !raw_source(job) && !raw_target(job);
+}
+
+/* Is what the target has a part of what it was to become? */
+static bool resumable(const struct chain_job *job)
+{
+	const struct chain_header *h = &job->top->hdr, *to = &job->target->hdr;
+
+	return can_track(job) && READ_ONCE(job->top->tracks) &&
+	       chain_id_equal(&h->record.base, &job->target->uuid) &&
+	       chain_id_equal(&h->job, &to->job) &&
+	       to->marks & (DM_CHAIN_MARK_INCOMPLETE | DM_CHAIN_MARK_PREPARED);
+}
+
 static int mirror_check(struct chain_job *job, u32 flags)
 {
 	const struct chain_att *to = job->ci->target;
@@ -205,7 +230,7 @@ static int mirror_check(struct chain_job *job, u32 flags)
 	/* Its header is how what is below is read: it can't be retired. */
 	if (!raw_source(job) && chain_has_record(&job->top->hdr))
 		return -EBUSY;
-	return is_empty(job->target) ? 0 : -ENOTEMPTY;
+	return resumable(job) || is_empty(job->target) ? 0 : -ENOTEMPTY;
 }
 
 static int mirror_estimate(struct chain_job *job, struct dm_chain_job_start *arg)
@@ -225,6 +250,9 @@ static void mirror_free(struct chain_job *job)
 	if (job->disk->mirror == m)
 		job->disk->mirror = NULL;
 	bioset_exit(&m->bios);
+	kvfree(m->track);
+	kvfree(m->tracked);
+	kvfree(m->touched);
 	kvfree(m->missed);
 	kvfree(m->changed);
 	kvfree(m->todo);
@@ -251,6 +279,19 @@ static void set_geometry(struct chain_job *job, struct chain_mirror *m)
 	m->zeroed = job->start_flags & DM_CHAIN_JOB_ZEROED;
 }
 
+static int alloc_tracking(struct chain_job *job)
+{
+	struct chain_mirror *m = job->m;
+
+	m->resumes = resumable(job);
+	m->touched = bits_for(m);
+	if (!m->touched)
+		return -ENOMEM;
+	/* Flags of one that was cut off say too much for another, if anything. */
+	return job->top->track ? 0 :
+	       chain_track_alloc(job->top, &m->track, &m->tracked);
+}
+
 static int mirror_alloc(struct chain_job *job)
 {
 	struct chain_mirror *m = kzalloc(sizeof(*m), GFP_KERNEL);
@@ -269,6 +310,8 @@ static int mirror_alloc(struct chain_job *job)
 	if (!m->todo || !m->changed || !m->missed)
 		return -ENOMEM;
 	bitmap_fill(m->todo, m->regions);
+	if (can_track(job) && alloc_tracking(job))
+		return -ENOMEM;
 	return bioset_init(&m->bios, CLONES, 0, 0);
 }
 
@@ -297,6 +340,84 @@ static void set_incomplete(struct chain_job *job, struct chain_header *h)
 	h->limit = job->m->shallow ? job->top->hdr.limit : 0;
 }
 
+/* Of the source, so that it can go on after a cut. */
+static void set_record(struct chain_job *job, struct chain_header *h)
+{
+	struct chain_record *rec = &h->record;
+
+	memset(rec, 0, sizeof(*rec));
+	h->marks |= DM_CHAIN_MARK_JOB;
+	h->job = job->uuid;
+	rec->type = DM_CHAIN_RECORD_MIRROR;
+	rec->base_format = DM_CHAIN_FORMAT_CHAIN;
+	rec->base = job->target->uuid;
+	rec->c0 = h->cid;
+	memcpy(h->child_path, job->path, sizeof(h->child_path));
+}
+
+static void drop_record(struct chain_job *job, struct chain_header *h)
+{
+	h->marks &= ~DM_CHAIN_MARK_JOB;
+	memset(&h->record, 0, sizeof(h->record));
+	memset(&h->job, 0, sizeof(h->job));
+	memset(h->child_path, 0, sizeof(h->child_path));
+}
+
+static bool has_record(const struct chain_job *job)
+{
+	const struct chain_header *h = &job->top->hdr;
+
+	return !raw_source(job) && h->marks & DM_CHAIN_MARK_JOB &&
+	       h->record.type == DM_CHAIN_RECORD_MIRROR;
+}
+
+/* Nobody can go on with it any more, so nobody need say what changes. */
+static int forget(struct chain_job *job)
+{
+	int r = has_record(job) ?
+		change_header(job, source(job), drop_record) : 0;
+
+	if (!r)
+		WRITE_ONCE(job->disk->tracking, false);
+	return r;
+}
+
+int chain_mirror_forget(struct chain_job *job)
+{
+	struct chain_job *other;
+	int r = 0;
+
+	mutex_lock(&chain_registry_mutex);
+	list_for_each_entry(other, &job->disk->jobs, on_disk)
+		if (other->type == DM_CHAIN_JOB_MIRROR)
+			r = -EBUSY;
+	mutex_unlock(&chain_registry_mutex);
+	if (r || !has_record(job))
+		return r ?: -ENOENT;
+	job->hdr = kmalloc(sizeof(*job->hdr), GFP_KERNEL);
+	if (!job->hdr)
+		return -ENOMEM;
+	r = forget(job);
+	kfree(job->hdr);
+	job->hdr = NULL;
+	return r;
+}
+
+static int write_records(struct chain_job *job)
+{
+	int r;
+
+	if (raw_target(job))
+		return 0;
+	r = change_header(job, job->ci->target, set_incomplete);
+	if (r)
+		return r;
+	WRITE_ONCE(job->target->limit, job->target->hdr.limit >> SECTOR_SHIFT);
+	if (!can_track(job) || job->m->resumes)
+		return 0;
+	return change_header(job, source(job), set_record);
+}
+
 static int mirror_record(struct chain_job *job)
 {
 	int r = mirror_alloc(job);
@@ -305,13 +426,11 @@ static int mirror_record(struct chain_job *job)
 		r = chain_job_enter(job);
 	if (r)
 		return r;
-	chain_random_id(&job->uuid);
-	if (!raw_target(job)) {
-		r = change_header(job, job->ci->target, set_incomplete);
-		if (!r)
-			WRITE_ONCE(job->target->limit,
-				   job->target->hdr.limit >> SECTOR_SHIFT);
-	}
+	if (job->m->resumes)
+		job->uuid = job->top->hdr.job;
+	else
+		chain_random_id(&job->uuid);
+	r = write_records(job);
 	chain_job_leave(job);
 	return r;
 }
@@ -321,9 +440,18 @@ static int mirror_record(struct chain_job *job)
 static void install(struct chain_inst *ci, void *arg)
 {
 	struct chain_job *job = arg;
+	struct chain_mirror *m = job->m;
 
 	job->installed = true;
-	ci->disk->mirror = job->m;
+	ci->disk->mirror = m;
+	if (m->track) {
+		swap(job->top->track, m->track);
+		swap(job->top->tracked, m->tracked);
+	}
+	if (m->touched)
+		job->top->tracks = true;
+	if (m->resumes)
+		bitmap_copy(m->changed, job->top->track, m->regions);
 	/* The rest is done in resume: mirror_bind(). */
 }
 
@@ -338,9 +466,11 @@ static int mirror_prepare(struct chain_job *job)
 	r = chain_job_enter(job);
 	if (r)
 		return r;
+	if (job->m->touched)
+		r = chain_meta_sync(job->top);
 	chain_job_total(job, count_wanted(job) << SECTOR_SHIFT);
 	chain_job_leave(job);
-	return 0;
+	return r;
 }
 
 /* --- R3: copying --- */
@@ -542,6 +672,59 @@ static void mirror_skip(struct chain_job *job)
 	clear_bit(m->at, m->missed);
 }
 
+/* --- R4: flags of what both have --- */
+
+/* Suspended: no write is under way. */
+static void clear_flags(struct chain_inst *ci, void *arg)
+{
+	struct chain_job *job = arg;
+	struct chain_mirror *m = job->m;
+	struct chain_layer *l = job->top;
+	unsigned long i;
+
+	if (READ_ONCE(m->error) || !bitmap_empty(m->todo, m->regions))
+		return;
+	for_each_set_bit(i, l->track, m->regions) {
+		if (test_bit(i, m->touched))
+			continue;
+		clear_bit(i, l->tracked);
+		chain_meta_flag(l, i, false);
+	}
+}
+
+static int both_durable(struct chain_job *job);
+
+/* What ends after this is not covered by the flushes that follow. */
+static void forget_touched(struct chain_mirror *m)
+{
+	unsigned long i;
+
+	for (i = 0; i < BITS_TO_LONGS(m->regions); i++)
+		if (READ_ONCE(m->touched[i]))
+			xchg(&m->touched[i], 0);
+}
+
+static int mirror_settle(struct chain_job *job)
+{
+	struct chain_mirror *m = job->m;
+	int r;
+
+	if (!m->touched || bitmap_empty(job->top->track, m->regions))
+		return 0;
+	r = chain_job_enter(job);
+	if (r)
+		return r;
+	forget_touched(m);
+	r = both_durable(job);
+	chain_job_leave(job);
+	/* It can wait for another time; what has failed the next step finds. */
+	if (r || chain_job_claim(job))
+		return 0;
+	chain_change(job->ci, clear_flags, job);
+	chain_job_unclaim(job);
+	return 0;
+}
+
 static bool mirror_more(struct chain_job *job)
 {
 	const struct chain_mirror *m = job->m;
@@ -587,7 +770,7 @@ static int mirror_cancel(struct chain_job *job, int err)
 		return err;
 	r = READ_ONCE(job->target->failed) ? -EIO : target_durable(job);
 	if (err == -ECANCELED && job->ready)
-		err = r ?: complete_target(job, job->ci->target);
+		err = r ?: complete_target(job, job->ci->target) ?: forget(job);
 	chain_job_leave(job);
 	return err;
 }
@@ -733,6 +916,7 @@ const struct chain_job_ops chain_mirror_ops = {
 	.step = mirror_step,
 	.skip = mirror_skip,
 	/* No finish: it is ended by the user, or by an error that was ignored. */
+	.settle = mirror_settle,
 	.more = mirror_more,
 	.pivot = mirror_pivot,
 	.cancel = mirror_cancel,

@@ -33,6 +33,11 @@ enum chain_mirror_phase {
  * @changed: has been written at the source alone; nothing in it at the target may
  *	be trusted
  * @missed: was written at both sides, and the target has not got it
+ * @touched: a write has ended since the flags of changes were last cleared; NULL:
+ *	there are none
+ * @track: room for these flags, for the source
+ * @tracked: the same
+ * @resumes: what the target has counts
  * @at: the region that is being copied: of it the guest writes both sides up to
  * @cursor: this sector
  * @error: first thing that the target failed at since the job has looked
@@ -55,6 +60,10 @@ struct chain_mirror {
 	unsigned long *todo;
 	unsigned long *changed;
 	unsigned long *missed;
+	unsigned long *touched;
+	unsigned long *track;
+	unsigned long *tracked;
+	bool resumes;
 	u64 at;
 	sector_t cursor;
 	int error;

@@ -277,6 +277,17 @@ static bool goes_on(const struct chain_disk *disk, const struct chain_att *att)
 	return yes;
 }
 
+/* One that was cut off can't go on from another top, or of another size. */
+static void drop_mirror(struct chain_header *h)
+{
+	if (!(h->marks & DM_CHAIN_MARK_JOB) ||
+	    h->record.type != DM_CHAIN_RECORD_MIRROR)
+		return;
+	h->marks &= ~DM_CHAIN_MARK_JOB;
+	memset(&h->record, 0, sizeof(h->record));
+	memset(&h->job, 0, sizeof(h->job));
+}
+
 static void seal(struct chain_header *h, const struct chain_header *child,
 		 bool in_use)
 {
@@ -284,6 +295,7 @@ static void seal(struct chain_header *h, const struct chain_header *child,
 	h->sealed_by = child->uuid;
 	memcpy(h->child_path, child->child_path, sizeof(h->child_path));
 	h->cid = child->parent.cid;
+	drop_mirror(h);
 	if (in_use)
 		return;
 	h->marks &= ~DM_CHAIN_MARK_IN_USE;
@@ -513,6 +525,12 @@ void chain_growth_swap(struct chain_layer *l, struct chain_growth *g)
 	g->dir = NULL;
 	chain_meta_grow(l, g->meta);
 	l->size = g->size >> SECTOR_SHIFT;
+	/* Its header has another content id: they are of no use any more. */
+	l->tracks = false;
+	kvfree(l->track);
+	kvfree(l->tracked);
+	l->track = NULL;
+	l->tracked = NULL;
 }
 
 /*
@@ -587,6 +605,7 @@ static int grow(struct chain_inst *ci, struct resize *rs)
 	mutex_lock(&top->layer->rw_mutex);
 	*h = top->layer->hdr;
 	chain_random_id(&h->cid);
+	drop_mirror(h);
 	r = chain_growth_write(top, rs->g, h);
 	mutex_unlock(&top->layer->rw_mutex);
 	kfree(h);

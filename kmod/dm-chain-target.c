@@ -608,6 +608,8 @@ static void chain_resume(struct dm_target *ti)
 	if (disk->live != ci)
 		tell_upgrades(disk->live, ci);
 	disk->live = ci;
+	disk->tracking = chain_guest_rw(chain_top(ci)) &&
+			 READ_ONCE(chain_top(ci)->layer->tracks);
 	chain_jobs_bind(disk);
 	mutex_unlock(&chain_registry_mutex);
 	bind_metas(ci);

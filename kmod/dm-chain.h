@@ -91,6 +91,10 @@ struct chain_place {
  *	registry_mutex, stable while written
  * @failed: a flush or metadata write failed: no more writes until re-opened
  * @lifted: in the range of a commit: where it ends means nothing
+ * @track: a bit for each sector of the map: flagged as changed; NULL: nobody asks.
+ *	Changes while its one user is suspended, or before it has one
+ * @tracked: the same, durably
+ * @tracks: it has a record by which they have to be right
  */
 struct chain_layer {
 	struct list_head list;
@@ -111,6 +115,9 @@ struct chain_layer {
 	struct chain_meta *meta;
 	bool failed;
 	bool lifted;
+	bool tracks;
+	unsigned long *track;
+	unsigned long *tracked;
 };
 
 /* Who wants an I/O done: the gate asks. */
@@ -227,6 +234,8 @@ struct chain_inst {
  * @route_flush: the same: flushes cover that layer, too
  * @rescan: the base refused a write, and a layer above it has it
  * @mirror: where all that the guest writes goes, too; changes while suspended
+ * @tracking: writes to what is not flagged as changed wait until it is. Set while
+ *	suspended
  */
 struct chain_disk {
 	struct list_head list;
@@ -269,6 +278,7 @@ struct chain_disk {
 	unsigned int route_flush;
 	bool rescan;
 	struct chain_mirror *mirror;
+	bool tracking;
 };
 
 /**
@@ -696,6 +706,16 @@ void chain_meta_bind(struct chain_att *att);
  */
 void chain_meta_set(struct chain_layer *l, u64 block, u64 n, unsigned int state);
 
+/**
+ * chain_meta_flag() - a sector of the map is flagged as changed, or not
+ * @l: open read-write, with @track
+ * @sector: of the map
+ * @on: if so
+ *
+ * On disk with the next round. Context: any.
+ */
+void chain_meta_flag(struct chain_layer *l, u64 sector, bool on);
+
 /** chain_meta_durable() - is what the map says of @block on disk, flushed */
 bool chain_meta_durable(struct chain_layer *l, u64 block);
 
@@ -1052,7 +1072,43 @@ void chain_flush_base(struct chain_bio *cb, blk_status_t status);
 int chain_map_tracked(struct chain_inst *ci, struct bio *bio,
 		      int (*map)(struct chain_inst *ci, struct bio *bio));
 
+/* dm-chain-track.c: what has been written since a mirror was cut off */
+
+/** chain_track_alloc() - room for flags of @l, none is set; -ENOMEM */
+int chain_track_alloc(const struct chain_layer *l, unsigned long **track,
+		      unsigned long **tracked);
+
+/** chain_is_flagged() - may this be written, as far as flags go */
+static inline bool chain_is_flagged(const struct chain_inst *ci, sector_t sector)
+{
+	const struct chain_layer *l = chain_top(ci)->layer;
+
+	return !READ_ONCE(ci->disk->tracking) ||
+	       test_bit(sector_to_block(l, sector) / DM_CHAIN_SECTOR_BLOCKS,
+			l->tracked);
+}
+
+/**
+ * chain_flag() - flag what a bio is about to write, durably
+ * @ci: table
+ * @bio: within one sector of the map of the top
+ * @then: called when it is; who gets a status has to end the bio
+ *
+ * Context: any; doesn't wait.
+ */
+void chain_flag(struct chain_inst *ci, struct bio *bio,
+		void (*then)(struct chain_bio *cb, blk_status_t status));
+/** chain_flagged() - in @then: it is durable */
+void chain_flagged(struct chain_bio *cb);
+
+/** chain_map_track() - a write whose place is not flagged yet */
+int chain_map_track(struct chain_inst *ci, struct bio *bio);
+
 /* dm-chain-both.c: guest I/O while the disk is mirrored */
+
+/** chain_one_run() - as much from the start of a bio on as can be one request */
+sector_t chain_one_run(const struct chain_layer *l, const struct bio *bio,
+		       unsigned int *state);
 
 /** chain_map_both() - a write, discard or write-zeroes, instead of chain_map() */
 int chain_map_both(struct chain_inst *ci, struct bio *bio);

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 /* --- What the disk is now --- */
@@ -298,6 +299,92 @@ static int mirror(struct mirror *m)
 	if (!ret)
 		ret = run(m);
 	free_mirror(m);
+	return ret;
+}
+
+/* Where the copy is that the record of the disk's top tells of. */
+static int find_copy(const char *name, char **path, bool *shallow)
+{
+	struct dm_chain_layer *layers = NULL;
+	struct image img;
+	unsigned int nr;
+	bool suspended;
+	char *source;
+	dev_t dev;
+	int ret, ctl = disk_layers(name, &dev, &suspended, &layers, &nr);
+
+	if (ctl < 0)
+		return ctl;
+	close(ctl);
+	source = disk_layer_path(makedev(layers[0].major, layers[0].minor));
+	free(layers);
+	ret = source ? image_open(&img, source, DM_CHAIN_FORMAT_CHAIN,
+				  IMAGE_ANY_MARK) :
+		       msg_fail(EXIT_FAILED, "%s: out of memory", name);
+	if (!ret) {
+		*path = hint_resolve(source, img.hdr.child_path);
+		image_close(&img);
+	}
+	free(source);
+	if (!ret && !*path)
+		ret = msg_fail(EXIT_FAILED, "%s: out of memory", name);
+	if (!ret)
+		ret = image_open(&img, *path, DM_CHAIN_FORMAT_CHAIN,
+				 IMAGE_ANY_MARK);
+	if (ret)
+		return ret;
+	*shallow = img.hdr.parent.format != DM_CHAIN_FORMAT_NONE;
+	image_close(&img);
+	return 0;
+}
+
+int mirror_resume(const char *name, bool background)
+{
+	struct mirror m = {
+		.name = name, .format = DM_CHAIN_FORMAT_CHAIN,
+		.existing = true, .background = background,
+	};
+	char *path = NULL;
+	int ret = find_copy(name, &path, &m.shallow);
+
+	m.arg = path;
+	if (!ret)
+		ret = mirror(&m);
+	free(path);
+	return ret;
+}
+
+static int forget_locked(struct mirror *m)
+{
+	int ret, err;
+
+	m->ctl = control_open();
+	if (m->ctl < 0)
+		return m->ctl;
+	ret = take_token(m);
+	if (ret)
+		return ret;
+	m->start.token = m->token;
+	m->start.flags = DM_CHAIN_JOB_FORGET;
+	err = control_job_start(m->ctl, &m->start);
+	/* Somebody was faster. */
+	return !err || err == -ENOENT ? 0 : start_failed(m, err);
+}
+
+int mirror_forget(const char *name)
+{
+	struct mirror m = { .name = name };
+	struct disk_lock l;
+	int ret = disk_find(name, &m.disk);
+
+	if (!ret)
+		ret = disk_lock(name, &l);
+	if (ret)
+		return ret;
+	m.ctl = m.token = m.img.fd = m.img.given = m.at.fd = -1;
+	ret = forget_locked(&m);
+	disk_unlock(&l);
+	free_mirror(&m);
 	return ret;
 }
 

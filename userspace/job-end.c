@@ -58,18 +58,21 @@ static int mirror_ended(const struct dm_chain_job *job)
 {
 	unsigned long long id = job->id;
 	struct job_entry e = { .job = *job };
+	bool tracked = job_tracked(job);
+	const char *more = tracked ? "; to go on where it was: dmchain job resume " : "";
+	const char *more_disk = tracked ? job->disk : "";
 
 	if (job->error == -ECANCELED)
 		return msg_fail(EXIT_FAILED,
-				"%s: mirror cancelled (job %llu) before it was ready: the copy is incomplete",
-				job->disk, id);
+				"%s: mirror cancelled (job %llu) before it was ready: the copy is incomplete%s%s",
+				job->disk, id, more, more_disk);
 	if (job->error == -ENODEV)
 		return msg_fail(EXIT_FAILED,
-				"%s: mirror stopped (job %llu), the disk was closed: the copy is incomplete",
-				job->disk, id);
+				"%s: mirror stopped (job %llu), the disk was closed: the copy is incomplete%s%s",
+				job->disk, id, more, more_disk);
 	return msg_fail(EXIT_FAILED,
-			"%s: mirror failed (job %llu): %s; the copy is incomplete, the disk itself goes on",
-			job->disk, id, job_error_text(&e));
+			"%s: mirror failed (job %llu): %s; the copy is incomplete, the disk itself goes on%s%s",
+			job->disk, id, job_error_text(&e), more, more_disk);
 }
 
 static int cancelled(const struct dm_chain_job *job)

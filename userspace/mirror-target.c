@@ -222,6 +222,30 @@ static int check_link(const struct mirror *m)
 	return unfit(m, "it does not stand on what the top of the disk stands on, as that is now");
 }
 
+/* One of this disk that was cut off, and nothing has been written untracked since. */
+static bool resumes(const struct mirror *m)
+{
+	const struct dm_chain_layer *t = top(m);
+
+	return t->flags & DM_CHAIN_LAYER_TRACKED &&
+	       !memcmp(t->record_base, m->img.hdr.uuid.b, sizeof(t->record_base)) &&
+	       !memcmp(t->job, m->img.hdr.job.b, sizeof(t->job));
+}
+
+/* What was to become a copy of something is of use to nobody else. */
+static int begin_anew(struct mirror *m)
+{
+	struct chain_header *h = &m->img.hdr;
+
+	if (!(h->marks & (DM_CHAIN_MARK_INCOMPLETE | DM_CHAIN_MARK_PREPARED)))
+		return unfit(m, "it holds data already, or its map is damaged");
+	msg_warn("%s: can't go on as a copy of %s where it was, so that begins anew",
+		 m->path, m->name);
+	h->marks = DM_CHAIN_MARK_INCOMPLETE;
+	memset(&h->job, 0, sizeof(h->job));
+	return image_renew(&m->img);
+}
+
 static int check_empty(struct mirror *m)
 {
 	const struct chain_header *h = &m->img.hdr;
@@ -234,7 +258,7 @@ static int check_empty(struct mirror *m)
 	empty = !map.damaged && !map.damaged_presence &&
 		imgmap_count(&map, h, DM_CHAIN_ABSENT) >= h->size;
 	imgmap_free(&map);
-	return empty ? 0 : unfit(m, "it holds data already, or its map is damaged");
+	return empty ? 0 : begin_anew(m);
 }
 
 static int check_marks(const struct mirror *m)
@@ -263,7 +287,7 @@ static int check_chain(struct mirror *m)
 		ret = too_small(m, m->img.hdr.size);
 	if (!ret)
 		ret = check_link(m);
-	return ret ? ret : check_empty(m);
+	return ret || resumes(m) ? ret : check_empty(m);
 }
 
 static int take_existing(struct mirror *m, struct disk_lock *l)

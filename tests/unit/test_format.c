@@ -594,19 +594,19 @@ static void groups_lose_single_sectors(void **state)
 	(void)state;
 	random_bytes(words, sizeof(words));
 	for (lost = 0; lost < 256; lost++) {
-		chain_group_encode(42, 9, words, buf);
+		chain_group_encode(42, 9, words, 0, buf);
 		for (i = 0; i < DM_CHAIN_GROUP_SECTORS; i++)
 			if (lost & 1U << i)
 				buf[i * 512 + rng() % 512] ^= 0x10;
-		assert_int_equal(chain_group_decode(42, 9, buf, out), lost);
+		assert_int_equal(chain_group_decode(42, 9, buf, out, &changed), lost);
 		for (i = 0; i < CHAIN_GROUP_WORDS; i++)
 			assert_int_equal(out[i],
 				lost & 1U << i / CHAIN_SECTOR_WORDS ?
 				CHAIN_WORD_DAMAGED : words[i]);
 	}
-	assert_int_equal(chain_group_decode(42, 8, buf, out), 0xff);
-	chain_group_encode(42, 9, NULL, buf);
-	assert_int_equal(chain_group_decode(42, 9, buf, out), 0);
+	assert_int_equal(chain_group_decode(42, 8, buf, out, &changed), 0xff);
+	chain_group_encode(42, 9, NULL, 0, buf);
+	assert_int_equal(chain_group_decode(42, 9, buf, out, &changed), 0);
 	for (i = 0; i < CHAIN_GROUP_WORDS; i++)
 		assert_int_equal(out[i], 0);
 }
@@ -858,7 +858,7 @@ static void hostile_slots_and_sectors(void **state)
 			assert_usable(&out);
 		assert_true(stale < 3);
 		random_bytes(slot0, sizeof(slot0));
-		assert_int_equal(chain_group_decode(rng(), rng(), slot0, words),
+		assert_int_equal(chain_group_decode(rng(), rng(), slot0, words, &changed),
 				 0xff);
 	}
 }

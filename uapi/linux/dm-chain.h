@@ -119,6 +119,7 @@ struct dm_chain_resize {
 #define DM_CHAIN_LAYER_DEV_RW	(1U << 1)	/* ro, its device rw until a reload */
 #define DM_CHAIN_LAYER_BACK	(1U << 2)	/* its job has gone: ro in a moment */
 #define DM_CHAIN_LAYER_RECORD	(1U << 3)	/* has the record of a job that hasn't ended */
+#define DM_CHAIN_LAYER_TRACKED	(1U << 4)	/* that is a mirror, which can go on where it was */
 
 /**
  * struct dm_chain_layer - a layer of an open disk
@@ -409,6 +410,7 @@ struct dm_chain_event {
 #define DM_CHAIN_JOB_FORCE	(1U << 1)	/* other children may be lost */
 #define DM_CHAIN_JOB_PREPARE	(1U << 2)	/* only write the record; start it later */
 #define DM_CHAIN_JOB_ZEROED	(1U << 3)	/* mirror: a raw target is known to read zeroes */
+#define DM_CHAIN_JOB_FORGET	(1U << 4)	/* mirror: drop what one has left; nothing starts */
 
 /**
  * struct dm_chain_job_start - let a token's operation begin
@@ -434,7 +436,8 @@ struct dm_chain_event {
  *
  * Mirror: the target is attached in role "target". Its header says what it is to
  * hold: without a parent all that the disk shows, with that of the top only what
- * the top holds.
+ * the top holds. From a chain to a chain it goes on where it was cut off, if
+ * the source has its record and has been tracked since.
  *
  * Prepare, for a raw base that has to grow: the record makes the chain open
  * with a base of either size. The caller lets it grow, and starts the job.
