@@ -142,6 +142,8 @@ void chain_job_fill(struct chain_job *job, struct dm_chain_job *out)
 	out->current_bytes = job->current_bytes;
 	out->total_bytes = max(job->total_bytes, job->current_bytes);
 	out->errors = job->errors;
+	out->bad_start = job->bad_start;
+	out->bad_bytes = job->bad_bytes;
 	spin_unlock(&job->lock);
 	out->id = job->id;
 	out->type = job->type;
@@ -982,7 +984,7 @@ int chain_job_start(struct dm_chain_job_start *arg)
 	if (arg->pad || arg->on_error > DM_CHAIN_ON_ERROR_ENOSPC ||
 	    arg->flags & ~(DM_CHAIN_JOB_ESTIMATE | DM_CHAIN_JOB_FORCE |
 			   DM_CHAIN_JOB_PREPARE | DM_CHAIN_JOB_ZEROED |
-			   DM_CHAIN_JOB_FORGET))
+			   DM_CHAIN_JOB_FORGET | DM_CHAIN_JOB_VERIFY))
 		return -EINVAL;
 	file = fget(arg->token);
 	t = file ? chain_token_of(file) : NULL;

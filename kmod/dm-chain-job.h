@@ -224,6 +224,8 @@ struct chain_punch {
  * @current_bytes: done
  * @total_bytes: that there are to do
  * @errors: met
+ * @bad_start: bytes: mirror: where the copy was found to differ
+ * @bad_bytes: for how long
  * @cancelled: was told to end
  * @dying: the disk goes: end at once, touch nothing
  * @held: prepared; waits for the second start
@@ -288,6 +290,8 @@ struct chain_job {
 	u64 current_bytes;
 	u64 total_bytes;
 	u64 errors;
+	u64 bad_start;
+	u64 bad_bytes;
 	bool cancelled;
 	bool dying;
 	bool held;

@@ -39,6 +39,9 @@
  * what both sides have durably are cleared. The record goes when D is complete, or is
  * the disk.
  *
+ * Verify: when all is there both sides are read and compared, with the guest kept off
+ * (dm-chain-verify.c), before it is ready.
+ *
  * Zeroes: where D, a chain, stands on nothing, and has nothing, it reads zeroes; so
  * does a raw D that is new. There they cost nothing.
  *
@@ -185,6 +188,25 @@ static u64 count_wanted(struct chain_job *job)
 	return sectors;
 }
 
+/* Data that will be compared. */
+static u64 count_seen(struct chain_job *job)
+{
+	sector_t sector = 0, size = job->top->size, n;
+	struct chain_att *from;
+	enum chain_want w;
+	u64 sectors = 0;
+
+	if (!job->m->unverified)
+		return 0;
+	for (; sector < size && !chain_job_should_stop(job); sector += n) {
+		n = mirror_fill(job, sector, size - sector, &w, &from);
+		if (w == CHAIN_WANT_COPY)
+			sectors += n;
+		cond_resched();
+	}
+	return sectors;
+}
+
 /* --- Before it begins --- */
 
 static bool is_empty(const struct chain_layer *l)
@@ -253,6 +275,7 @@ static void mirror_free(struct chain_job *job)
 	kvfree(m->track);
 	kvfree(m->tracked);
 	kvfree(m->touched);
+	kvfree(m->unverified);
 	kvfree(m->missed);
 	kvfree(m->changed);
 	kvfree(m->todo);
@@ -312,6 +335,12 @@ static int mirror_alloc(struct chain_job *job)
 	bitmap_fill(m->todo, m->regions);
 	if (can_track(job) && alloc_tracking(job))
 		return -ENOMEM;
+	if (job->start_flags & DM_CHAIN_JOB_VERIFY) {
+		m->unverified = bits_for(m);
+		if (!m->unverified)
+			return -ENOMEM;
+		bitmap_fill(m->unverified, m->regions);
+	}
 	return bioset_init(&m->bios, CLONES, 0, 0);
 }
 
@@ -468,7 +497,7 @@ static int mirror_prepare(struct chain_job *job)
 		return r;
 	if (job->m->touched)
 		r = chain_meta_sync(job->top);
-	chain_job_total(job, count_wanted(job) << SECTOR_SHIFT);
+	chain_job_total(job, (count_wanted(job) + count_seen(job)) << SECTOR_SHIFT);
 	chain_job_leave(job);
 	return r;
 }
@@ -505,6 +534,8 @@ static bool find_region(struct chain_job *job)
 /* All of the region is there, unless the target has missed something meanwhile. */
 static void region_done(struct chain_mirror *m)
 {
+	if (m->unverified)
+		set_bit(m->at, m->unverified);
 	clear_bit(m->at, m->todo);
 	clear_bit(m->at, m->changed);
 	/* Pairs with the one in chain_mirror_missed(). */
@@ -653,7 +684,7 @@ static int mirror_step(struct chain_job *job)
 	if (r)
 		return r;
 	idx = srcu_read_lock(&job->disk->reads);
-	r = copy_some(job);
+	r = copy_some(job) ?: chain_verify(job);
 	srcu_read_unlock(&job->disk->reads, idx);
 	if (!r || (r == 1 && chain_job_sync_due(job)))
 		r = target_durable(job) ?: r;
@@ -666,6 +697,8 @@ static void mirror_skip(struct chain_job *job)
 {
 	struct chain_mirror *m = job->m;
 
+	if (m->unverified && job->error == -EILSEQ)
+		clear_bit(chain_region(m, m->look), m->unverified);
 	if (!test_bit(m->at, m->todo))
 		return;
 	clear_bit(m->at, m->todo);

@@ -3,6 +3,7 @@
  * What the job that mirrors a disk shares with the guest's I/O:
  *
  *	dm-chain-mirror.c	the steps of the job
+ *	dm-chain-verify.c	comparing the two sides
  *	dm-chain-both.c		writes and flushes of the guest meanwhile
  */
 #ifndef DM_CHAIN_MIRROR_H
@@ -33,6 +34,8 @@ enum chain_mirror_phase {
  * @changed: has been written at the source alone; nothing in it at the target may
  *	be trusted
  * @missed: was written at both sides, and the target has not got it
+ * @unverified: was copied, and is to be compared; NULL: nothing is
+ * @look: sector at which comparing goes on
  * @touched: a write has ended since the flags of changes were last cleared; NULL:
  *	there are none
  * @track: room for these flags, for the source
@@ -60,6 +63,8 @@ struct chain_mirror {
 	unsigned long *todo;
 	unsigned long *changed;
 	unsigned long *missed;
+	unsigned long *unverified;
+	sector_t look;
 	unsigned long *touched;
 	unsigned long *track;
 	unsigned long *tracked;
@@ -88,6 +93,15 @@ static inline u64 chain_region(const struct chain_mirror *m, sector_t sector)
  * Context: any; blocks of it are locked.
  */
 void chain_mirror_missed(struct chain_mirror *m, u64 region, int error);
+
+/**
+ * chain_verify() - compare some of what has not been compared
+ * @job: a mirror that has nothing to copy; busy
+ *
+ * Return: 1: some; 0: nothing is left; -EILSEQ: it differs, job->bad_start tells
+ * where, and it is copied again; -EAGAIN; or a negative errno.
+ */
+int chain_verify(struct chain_job *job);
 
 /** chain_mirror_lost() - a flush failed: the target is of no use. Any context */
 void chain_mirror_lost(struct chain_mirror *m, int error);

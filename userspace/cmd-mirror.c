@@ -146,6 +146,8 @@ static int start(struct mirror *m)
 	m->start.token = m->token;
 	m->start.speed = m->speed;
 	m->start.on_error = m->on_error;
+	if (m->verify)
+		m->start.flags |= DM_CHAIN_JOB_VERIFY;
 	err = control_job_start(m->ctl, &m->start);
 	return err ? start_failed(m, err) : 0;
 }
@@ -396,6 +398,7 @@ int cmd_mirror(int argc, char **argv)
 		{ "format", &format, NULL },
 		{ "shallow", NULL, &m.shallow },
 		{ "existing", NULL, &m.existing },
+		{ "verify", NULL, &m.verify },
 		{ "pivot", NULL, &m.pivot },
 		{ "speed", &speed, NULL },
 		{ "on-error", &on_error, NULL },

@@ -5,6 +5,7 @@
  */
 #include "job.h"
 
+#include <errno.h>
 #include <unistd.h>
 
 static int not_active(const struct job_entry *e)
@@ -25,6 +26,12 @@ static int not_running(const struct job_entry *e)
 		return msg_fail(EXIT_FAILED,
 				"%s: job %s was interrupted; dmchain job resume %s first",
 				e->job.disk, id, id);
+	if (e->job.error == -EILSEQ)
+		return msg_fail(EXIT_FAILED,
+				"%s: cannot pivot, the copy differs from the disk, first in %llu bytes at %llu (job %s)",
+				e->job.disk,
+				(unsigned long long)e->job.bad_bytes,
+				(unsigned long long)e->job.bad_start, id);
 	return msg_fail(EXIT_FAILED,
 			"%s: job %s has ended already; dmchain job show %s tells how",
 			e->job.disk, id, id);
@@ -33,6 +40,13 @@ static int not_running(const struct job_entry *e)
 static int not_ready(const struct dm_chain_job *job)
 {
 	char done[32], total[32];
+
+	if (job->bad_bytes && job->status == DM_CHAIN_JOB_PAUSED)
+		return msg_fail(EXIT_FAILED,
+				"%s: cannot pivot, the copy differs from the disk, first in %llu bytes at %llu; dmchain job resume %llu copies and compares that again",
+				job->disk, (unsigned long long)job->bad_bytes,
+				(unsigned long long)job->bad_start,
+				(unsigned long long)job->id);
 
 	return msg_fail(EXIT_FAILED,
 			"%s: job %llu is not ready, but %s, with %s of %s moved; dmchain job wait %llu",

@@ -62,6 +62,13 @@ static int mirror_ended(const struct dm_chain_job *job)
 	const char *more = tracked ? "; to go on where it was: dmchain job resume " : "";
 	const char *more_disk = tracked ? job->disk : "";
 
+	if (job->error == -EILSEQ)
+		return msg_fail(EXIT_FAILED,
+				"%s: mirror failed (job %llu): the copy differs, first in %llu bytes at %llu; see what is wrong with where it lies%s%s",
+				job->disk, id,
+				(unsigned long long)job->bad_bytes,
+				(unsigned long long)job->bad_start, more,
+				more_disk);
 	if (job->error == -ECANCELED)
 		return msg_fail(EXIT_FAILED,
 				"%s: mirror cancelled (job %llu) before it was ready: the copy is incomplete%s%s",

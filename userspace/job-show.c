@@ -93,6 +93,8 @@ const char *job_error_text(const struct job_entry *e)
 		return "cancelled";
 	case ENODEV:
 		return "the disk was closed";
+	case EILSEQ:
+		return "the copy differs";
 	default:
 		return strerror(e->job.error < 0 ? -e->job.error :
 						   e->job.error);
@@ -126,6 +128,10 @@ json_object *job_json(const struct job_entry *e)
 	json_object_object_add(o, "on-error",
 			       json_text(job_on_error_name(job->on_error)));
 	add_number(o, "errors", job->errors);
+	if (job->bad_bytes) {
+		add_number(o, "bad-start", job->bad_start);
+		add_number(o, "bad-bytes", job->bad_bytes);
+	}
 	return o;
 }
 

@@ -105,13 +105,14 @@ static const struct command commands[] = {
 	  "                 not enough room\n"
 	  JOB_NOTES },
 	{ "mirror", cmd_mirror,
-	  "NAME PATH --format raw|chain [--shallow] [--existing] [--pivot] [--speed RATE] [--on-error POLICY] [--background]",
+	  "NAME PATH --format raw|chain [--shallow] [--existing] [--verify] [--pivot] [--speed RATE] [--on-error POLICY] [--background]",
 	  "copy an open disk to PATH, and from then on write both",
 	  "  --format F     of the copy; never guessed\n"
 	  "  --shallow      only what the top holds: the copy stands on what the top stands on\n"
 	  "  --existing     PATH was made before: empty (chain), as large as the disk at least;\n"
 	  "                 with --shallow on the parent that the top has. A block device that\n"
 	  "                 is to be raw needs no --existing, and loses its contents\n"
+	  "  --verify       read both and compare them before it is ready\n"
 	  "  --pivot        when it is ready let the disk go on in the copy\n"
 	  JOB_POLICIES
 	  "It waits until the copy is ready; dmchain pivot then lets the disk go on there, and\n"

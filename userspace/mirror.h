@@ -14,6 +14,7 @@
  * @format: of the target
  * @shallow: it gets only what the top holds
  * @existing: it was made before
+ * @verify: both sides are compared before it is ready
  * @pivot: when it is ready the disk moves on
  * @background: don't wait
  * @speed: bytes a second, 0: no limit
@@ -38,6 +39,7 @@ struct mirror {
 	uint32_t format;
 	bool shallow;
 	bool existing;
+	bool verify;
 	bool pivot;
 	bool background;
 	uint64_t speed;

@@ -154,6 +154,43 @@ refused 4 "never completed" "and as a parent" dmchain create c.img --backing t.i
 closed "cancelled" 1.img
 dmchain close d
 
+# --- verified
+
+stack 2 8M
+mirrored "verify" t.img --format chain --verify
+run_ok "verify, shallow: cancel" dmchain job cancel d
+rm t.img
+mirrored "verify, shallow" t.img --format chain --shallow --verify
+dmchain job cancel d >/dev/null
+dmchain close d
+
+rm -f ./*.img
+dmchain create 0.img --size 16M >/dev/null
+dmchain open d 0.img
+yes "good" | dd of=/dev/mapper/d bs=1M count=16 iflag=fullblock oflag=direct status=none
+for policy in report stop; do
+	rm -f t.img
+	dmchain mirror d t.img --format chain --verify --speed 4M --on-error $policy --background >/dev/null
+	wait_for 20 sh -c 'dmchain job list d --json | jq -e ".[-1].\"current-progress\" >= 8388608"'
+	at=$(od -An -t u8 -j 120 -N 8 t.img)
+	printf 'rotten' | dd of=t.img bs=1 seek=$((at + (1 << 20) + 1024)) conv=notrunc status=none
+	dmchain job speed d 0 >/dev/null
+	if [ $policy = report ]; then
+		refused 1 "the copy differs, first in 512 bytes at 1049600" "it is found, and where" dmchain job wait d
+		refused 1 "cannot pivot, the copy differs .*512 bytes at 1049600" "no pivot" dmchain pivot d
+	else
+		wait_for 20 status_is paused
+		is "$(json '.[-1] | ."bad-start", ."bad-bytes"' dmchain job list d | xargs)" "1049600 512" "stop: it is paused for it"
+		refused 1 "cannot pivot, the copy differs .*512 bytes at 1049600" "stop: no pivot" dmchain pivot d
+		dmchain job resume d >/dev/null
+		run_ok "stop: copied and compared again it is ready" dmchain job wait d
+		run_ok "stop: pivot" dmchain pivot d
+	fi
+done
+is "$(dd if=/dev/mapper/d bs=1M iflag=direct status=none | sha256sum)" "$(yes good | head -c 16M | sha256sum)" \
+	"and the disk is right"
+dmchain close d
+
 # --- prepared targets
 
 stack 2 8M

@@ -411,6 +411,7 @@ struct dm_chain_event {
 #define DM_CHAIN_JOB_PREPARE	(1U << 2)	/* only write the record; start it later */
 #define DM_CHAIN_JOB_ZEROED	(1U << 3)	/* mirror: a raw target is known to read zeroes */
 #define DM_CHAIN_JOB_FORGET	(1U << 4)	/* mirror: drop what one has left; nothing starts */
+#define DM_CHAIN_JOB_VERIFY	(1U << 5)	/* mirror: read both and compare before it is ready */
 
 /**
  * struct dm_chain_job_start - let a token's operation begin
@@ -481,7 +482,7 @@ struct dm_chain_job_start {
  * @flags: DM_CHAIN_JOB_F_*
  * @on_error: DM_CHAIN_ON_ERROR_*
  * @error: 0 or a negative errno: why it paused, or how it ended (ECANCELED:
- *	cancelled, ENODEV: the disk was closed)
+ *	cancelled, ENODEV: the disk was closed, EILSEQ: the copy differs)
  * @pad: zero
  * @speed: bytes a second, 0: no limit
  * @current_bytes: done
@@ -490,6 +491,8 @@ struct dm_chain_job_start {
  * @into: UUID of the layer that takes the data in; raw: zero
  * @top: UUID of the top of the range; stream: as @into; mirror: of the source
  * @disk: name of the disk when it started
+ * @bad_start: bytes: with EILSEQ: where the copy differs first
+ * @bad_bytes: for how long
  */
 struct dm_chain_job {
 	__u64	id;
@@ -509,6 +512,8 @@ struct dm_chain_job {
 	__u8	into[16];
 	__u8	top[16];
 	char	disk[128];
+	__u64	bad_start;
+	__u64	bad_bytes;
 };
 
 /**
