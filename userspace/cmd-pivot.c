@@ -6,6 +6,7 @@
 #include "job.h"
 
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 static int not_active(const struct job_entry *e)
@@ -17,21 +18,42 @@ static int not_active(const struct job_entry *e)
 			e->job.disk, job_id(e, id));
 }
 
-static int not_running(const struct job_entry *e)
+/* It was not ready since the two sides were not equal. */
+static int differs(const struct job_entry *e)
+{
+	char id[JOB_ID_TEXT];
+
+	return msg_fail(EXIT_FAILED,
+			"%s: cannot pivot, the copy differs from the disk, first in %llu bytes at %llu (job %s)",
+			e->job.disk, (unsigned long long)e->job.bad_bytes,
+			(unsigned long long)e->job.bad_start, job_id(e, id));
+}
+
+/* The last one of those that had its record. */
+static const struct job_entry *last_run(const struct job_list *l,
+					const struct job_entry *e)
+{
+	const struct job_entry *last = e;
+	unsigned int i;
+
+	for (i = 0; i < l->nr; i++)
+		if (!l->jobs[i].left && !memcmp(l->jobs[i].job.uuid, e->job.uuid,
+						sizeof(e->job.uuid)))
+			last = &l->jobs[i];
+	return last;
+}
+
+static int not_running(const struct job_list *l, const struct job_entry *e)
 {
 	char id[JOB_ID_TEXT];
 
 	job_id(e, id);
+	if (last_run(l, e)->job.error == -EILSEQ)
+		return differs(last_run(l, e));
 	if (e->left)
 		return msg_fail(EXIT_FAILED,
 				"%s: job %s was interrupted; dmchain job resume %s first",
 				e->job.disk, id, id);
-	if (e->job.error == -EILSEQ)
-		return msg_fail(EXIT_FAILED,
-				"%s: cannot pivot, the copy differs from the disk, first in %llu bytes at %llu (job %s)",
-				e->job.disk,
-				(unsigned long long)e->job.bad_bytes,
-				(unsigned long long)e->job.bad_start, id);
 	return msg_fail(EXIT_FAILED,
 			"%s: job %s has ended already; dmchain job show %s tells how",
 			e->job.disk, id, id);
@@ -74,7 +96,7 @@ static int report(int ctl, uint64_t id)
 	return 0;
 }
 
-static int pivot(int ctl, const struct job_entry *e)
+static int pivot(int ctl, const struct job_list *l, const struct job_entry *e)
 {
 	struct dm_chain_job job = e->job;
 	int ret;
@@ -83,7 +105,7 @@ static int pivot(int ctl, const struct job_entry *e)
 	    job.type != DM_CHAIN_JOB_MIRROR)
 		return not_active(e);
 	if (e->left || !job_live(&job))
-		return not_running(e);
+		return not_running(l, e);
 	ret = job_pivot(ctl, job.disk);
 	if (ret < 0)
 		return ret;
@@ -103,7 +125,7 @@ static int find_and_pivot(int ctl, const char *arg)
 		return ret;
 	ret = job_find(&l, arg, &e);
 	if (!ret)
-		ret = pivot(ctl, e);
+		ret = pivot(ctl, &l, e);
 	job_list_free(&l);
 	return ret;
 }

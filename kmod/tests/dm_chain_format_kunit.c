@@ -600,6 +600,7 @@ static void group_damage(struct kunit *test)
 {
 	struct group *g = random_group(test, 18);
 	unsigned int mask, i, at;
+	u8 changed;
 
 	for (mask = 0; mask < 256; mask++) {
 		chain_group_encode(SEED, 5, g->words, 0, g->buf);
@@ -623,6 +624,7 @@ static void group_misplaced(struct kunit *test)
 {
 	struct group *g = random_group(test, 19);
 	u8 sector[512];
+	u8 changed;
 
 	memcpy(sector, g->buf, 512);
 	memcpy(g->buf, g->buf + 3 * 512, 512);
@@ -642,6 +644,7 @@ static void group_misplaced(struct kunit *test)
 static void group_empty(struct kunit *test)
 {
 	struct group *g = random_group(test, 20);
+	u8 changed;
 
 	chain_group_encode(SEED, 1ULL << 20, NULL, 0, g->buf);
 	KUNIT_EXPECT_EQ(test, chain_group_decode(SEED, 1ULL << 20, g->buf,

@@ -21,6 +21,11 @@ status_is()
 	[ "$(json '.[-1].status' dmchain job list d)" = "$1" ]
 }
 
+copied()	# copied MIB, by job $id
+{
+	[ "$(json '."current-progress"' dmchain job show "$id")" -ge $(($1 << 20)) ]
+}
+
 marks()		# marks PATH
 {
 	json '.layers[0].marks | join(" ")' dmchain info "$1"
@@ -170,16 +175,16 @@ dmchain open d 0.img
 yes "good" | dd of=/dev/mapper/d bs=1M count=16 iflag=fullblock oflag=direct status=none
 for policy in report stop; do
 	rm -f t.img
-	dmchain mirror d t.img --format chain --verify --speed 4M --on-error $policy --background >/dev/null
-	wait_for 20 sh -c 'dmchain job list d --json | jq -e ".[-1].\"current-progress\" >= 8388608"'
+	id=$(dmchain mirror d t.img --format chain --verify --speed 4M --on-error $policy --background --json | jq -r .id)
+	wait_for 30 copied 8
 	at=$(od -An -t u8 -j 120 -N 8 t.img)
 	printf 'rotten' | dd of=t.img bs=1 seek=$((at + (1 << 20) + 1024)) conv=notrunc status=none
 	dmchain job speed d 0 >/dev/null
 	if [ $policy = report ]; then
-		refused 1 "the copy differs, first in 512 bytes at 1049600" "it is found, and where" dmchain job wait d
+		refused 1 "the copy differs, first in 512 bytes at 1049600" "it is found, and where" dmchain job wait "$id"
 		refused 1 "cannot pivot, the copy differs .*512 bytes at 1049600" "no pivot" dmchain pivot d
 	else
-		wait_for 20 status_is paused
+		wait_for 20 sh -c "dmchain job show $id --json | jq -e '.status == \"paused\"'"
 		is "$(json '.[-1] | ."bad-start", ."bad-bytes"' dmchain job list d | xargs)" "1049600 512" "stop: it is paused for it"
 		refused 1 "cannot pivot, the copy differs .*512 bytes at 1049600" "stop: no pivot" dmchain pivot d
 		dmchain job resume d >/dev/null
