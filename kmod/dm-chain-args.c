@@ -146,7 +146,7 @@ static int check_next(struct words *w, struct chain_args *out)
 	if (out->nr_next > CHAIN_ARGS_MAX_NEXT)
 		return broken(w, "Roles next and target are possible for at most 8 devices");
 	if (out->nr_next == out->nr)
-		return broken(w, "A chain has at least one layer besides those in role next or target");
+		return broken(w, "A chain has at least one layer beside next and target");
 	if (out->nr - out->nr_next > DM_CHAIN_MAX_LAYERS)
 		return broken(w, "A chain has at most 1024 layers");
 	return 0;

@@ -886,6 +886,9 @@ static int check_start(struct chain_job *job,
 {
 	int r = job->ops->check(job, arg->flags);
 
+	if (!r && job->type != DM_CHAIN_JOB_MIRROR &&
+	    arg->flags & (DM_CHAIN_JOB_ZEROED | DM_CHAIN_JOB_VERIFY))
+		r = -EINVAL;
 	if (r)
 		return r;
 	job->speed = arg->speed;

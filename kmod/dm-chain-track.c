@@ -17,7 +17,7 @@
  * Locking: bits, set under meta->lock together with the group's dirty bit. Nothing
  * here waits; a bio waits for its flag in the meta's list of waiters.
  *
- * Failure: a round that fails fails the layer, and the bios.
+ * Failure: with a round the layer fails, and so do the bios.
  */
 #include <linux/vmalloc.h>
 

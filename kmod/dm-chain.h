@@ -527,10 +527,7 @@ int chain_hold(struct chain_inst *ci, const u32 *rows, struct chain_holder *h,
  */
 void chain_release(struct chain_holder *h);
 
-/**
- * chain_others_hold() - does a token, but that of @id, hold one of the first @n
- * layers
- */
+/** chain_others_hold() - has a token but that of @id one of the first @n layers */
 bool chain_others_hold(const struct chain_inst *ci, u64 id, unsigned int n);
 
 /** chain_drops_held() - does the table lack a layer that somebody holds */

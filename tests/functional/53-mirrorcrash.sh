@@ -17,7 +17,8 @@ cd "$TMP" || exit 1
 states=${STATES:-6}
 [ -z "${LONG-}" ] || states=${STATES:-60}
 [ "$KERNEL" != debug ] || states=4
-layer_mib=14 runs=0
+layer_mib=14 runs=0 around=12
+[ -z "${LONG-}" ] || around=60
 
 modprobe dm-log-writes || modprobe dm_log_writes
 if ! dmsetup targets | grep -q log-writes; then
@@ -100,6 +101,22 @@ state()
 	out=$(dmchain check /dev/mapper/lay"$top" 2>&1) || echo "$what: check: $(tail -n 1 <<<"$out");"
 }
 
+# Flushes to look behind: all along the log, and each of those around the end of the
+# mirror, of which there is a mark
+points()
+{
+	local n at
+	at=$(crashlog list log --marks | sed -nE 's/.* after-flush=([0-9]+) mark end-begins.*/\1/p')
+	{
+		for ((n = 0; n <= states; n++)); do
+			echo $((flushes * n / states))
+		done
+		for ((n = 0; n < around; n++)); do
+			[ $((at + n)) -gt "$flushes" ] || echo $((at + n))
+		done
+	} | sort -nu
+}
+
 # power_cuts END: one run and what the cuts leave
 power_cuts()
 {
@@ -127,16 +144,16 @@ power_cuts()
 	cat >hook <<-END
 		#!/bin/sh
 		exec >>"$TMP/hook.out" 2>&1
-		[ "\$1" = 1 ] && exec dmchain mirror d /dev/mapper/lay1 --format chain --speed 2M --background
-		dmchain job speed d 0
-		dmchain job wait d
+		dmchain mirror d /dev/mapper/lay1 --format chain --speed 4M >/dev/null || exit
+		sleep 0.3
+		dmsetup message lw 0 mark end-begins
 		[ $end = pivot ] && exec dmchain pivot d
 		exec dmchain job cancel d
 	END
 	chmod +x hook
 	: >hook.out
 	run_ok "$name: random load" crashwrite run /dev/mapper/d --log ops --mark-dev lw --size 8M \
-		--hook "$TMP/hook" --hook-max 2 --hook-every 100 --ops ${OPS:-350} --threads 3 --max 32K \
+		--hook "$TMP/hook" --hook-max 1 --hook-every 40 --ops ${OPS:-700} --threads 3 --max 32K \
 		--flush-percent 10 --seed $seed
 	is "$(json 'map(select(.error != null)) | length' dmchain job list d)" 0 "$name: the mirror ends well"
 	sed 's/^/# /' hook.out
@@ -157,8 +174,7 @@ power_cuts()
 	is $? 0 "$name: there were flushes"
 	next=0
 	: >tops
-	for ((n = 0; n <= states; n++)); do
-		flush=$((flushes * n / states))
+	for flush in $(points); do
 		out=$(crashlog replay log target --from $next --to-flush $flush \
 			--discard junk 2>>hazards) || { bad+="replay: $out;"; break; }
 		next=$(value next "$out")
@@ -172,6 +188,9 @@ power_cuts()
 		bad+=$(cat .bad)
 	done
 	sort tops | uniq -c | sed "s/^/# states with top:/"
+	# Before and behind what decides
+	is "$(sort -u tops | xargs)" "$(if [ "$end" = pivot ]; then echo "0 1"; else echo "0 both"; fi)" \
+		"$name: some states are before the end, and some behind it"
 	echo "# $name: $nr_resumed mirrors were resumed"
 	is "$bad" "" "$name: all states after power cuts are good"
 	run_ok "$name: no layers" layers_off

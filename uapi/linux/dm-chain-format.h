@@ -98,7 +98,7 @@ struct dm_chain_disk_link {
  * the job that spoiled them, the base by either of two content ids (raw: by
  * its size), and where layers of the range end means nothing. A mirror's stands
  * in the source, and says that changes are tracked: as long as c0 is the
- * source's content id.
+ * source's content id. (Of a commit with a raw base it is the fingerprint.)
  */
 struct dm_chain_disk_record {
 	__le32	type;			/*   0: DM_CHAIN_RECORD_* */
@@ -106,8 +106,7 @@ struct dm_chain_disk_record {
 	__le32	base_format;		/*   8: enum dm_chain_format; mirror: of the target */
 	__le32	reserved;		/*  12: zero */
 	__u8	base[16];		/*  16: UUID; raw, none: zero */
-	__u8	c0[16];			/*  32: commit: id of the base before; raw: fingerprint;
-					 *	mirror: of the source since changes are tracked */
+	__u8	c0[16];			/*  32: commit: id of the base before; mirror: own */
 	__u8	c1[16];			/*  48: commit: id of the base while and after */
 	__le64	base_size;		/*  64: commit: of the base before, bytes */
 	__le64	pad;			/*  72: zero */

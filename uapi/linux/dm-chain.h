@@ -38,7 +38,7 @@ struct dm_chain_version {
 
 /* Operations of DM_CHAIN_IOC_SWITCH. */
 #define DM_CHAIN_SWITCH_SNAPSHOT	1	/* the layer in role "next" becomes the top */
-#define DM_CHAIN_SWITCH_PIVOT		2	/* an active commit's base, or a mirror's target, becomes the top */
+#define DM_CHAIN_SWITCH_PIVOT		2	/* to an active commit's base, a mirror's target */
 
 /**
  * struct dm_chain_switch_disk - one disk of a switch
@@ -409,9 +409,9 @@ struct dm_chain_event {
 #define DM_CHAIN_JOB_ESTIMATE	(1U << 0)	/* only count: nothing starts */
 #define DM_CHAIN_JOB_FORCE	(1U << 1)	/* other children may be lost */
 #define DM_CHAIN_JOB_PREPARE	(1U << 2)	/* only write the record; start it later */
-#define DM_CHAIN_JOB_ZEROED	(1U << 3)	/* mirror: a raw target is known to read zeroes */
-#define DM_CHAIN_JOB_FORGET	(1U << 4)	/* mirror: drop what one has left; nothing starts */
-#define DM_CHAIN_JOB_VERIFY	(1U << 5)	/* mirror: read both and compare before it is ready */
+#define DM_CHAIN_JOB_ZEROED	(1U << 3)	/* mirror: a raw target reads zeroes */
+#define DM_CHAIN_JOB_FORGET	(1U << 4)	/* mirror: only drop what one has left */
+#define DM_CHAIN_JOB_VERIFY	(1U << 5)	/* mirror: compare before it is ready */
 
 /**
  * struct dm_chain_job_start - let a token's operation begin
