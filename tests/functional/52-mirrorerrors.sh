@@ -138,7 +138,7 @@ at=$(data_at 2 10)
 for policy in report ignore; do
 	part_fails 2 "$at" 16
 	refused 1 "d: mirror failed .*(Input/output|I/O) error" "$policy: the mirror ends" \
-		dmchain mirror d /dev/mapper/lay2 --format chain --existing --on-error $policy
+		dmchain mirror d /dev/mapper/lay2 --format chain --existing --on-error $policy --json
 	is "$(dmsetup table d | grep -c target)" 0 "$policy: the target is detached"
 	is "$(marks)" incomplete "$policy: the copy is incomplete"
 	same "$policy: the disk is what it was"
@@ -211,7 +211,7 @@ done
 at=$(data_at 0 4)
 part_fails 0 "$at" 8
 dd if=/dev/zero of=/dev/mapper/lay2 bs=1M count=3 oflag=direct status=none
-refused 1 "d: mirror failed .*(Input/output|I/O) error" "source: the mirror ends" dmchain mirror d /dev/mapper/lay2 --format chain
+refused 1 "d: mirror failed .*(Input/output|I/O) error" "source: the mirror ends" dmchain mirror d /dev/mapper/lay2 --format chain --json
 run_ok "source, stop: it begins" dmchain mirror d /dev/mapper/lay2 --format chain --existing --on-error stop --background
 paused "source, stop"
 mended 0
