@@ -50,6 +50,7 @@ static const char * const word_names[] = {
 	[CHAIN_WORD_RW] = "rw",
 	[CHAIN_WORD_RO] = "ro",
 	[CHAIN_WORD_NEXT] = "next",
+	[CHAIN_WORD_TARGET] = "target",
 };
 
 const char *chain_format_name(u32 format)
@@ -77,7 +78,7 @@ static int parse_layer(struct words *w, struct chain_arg_layer *layer)
 	layer->format = i + 1;
 	i = match_string(word_names, ARRAY_SIZE(word_names), shift(w));
 	if (i < 0)
-		return broken(w, "Role of a layer must be rw, ro or next");
+		return broken(w, "Role of a layer must be rw, ro, next or target");
 	layer->word = i;
 	return 0;
 }
@@ -127,20 +128,25 @@ static int parse_features(struct words *w, struct chain_args *out)
 	return 0;
 }
 
+/* Attached, and not part of what is seen. */
+static bool is_extra(const struct chain_arg_layer *l)
+{
+	return l->word == CHAIN_WORD_NEXT || l->word == CHAIN_WORD_TARGET;
+}
+
 static int check_next(struct words *w, struct chain_args *out)
 {
 	unsigned int i;
 
-	while (out->nr_next < out->nr &&
-	       out->layers[out->nr_next].word == CHAIN_WORD_NEXT)
+	while (out->nr_next < out->nr && is_extra(&out->layers[out->nr_next]))
 		out->nr_next++;
 	for (i = out->nr_next; i < out->nr; i++)
-		if (out->layers[i].word == CHAIN_WORD_NEXT)
-			return broken(w, "Role next must come before all layers");
+		if (is_extra(&out->layers[i]))
+			return broken(w, "Roles next and target must come before all layers");
 	if (out->nr_next > CHAIN_ARGS_MAX_NEXT)
-		return broken(w, "Role next is possible for at most 8 devices");
+		return broken(w, "Roles next and target are possible for at most 8 devices");
 	if (out->nr_next == out->nr)
-		return broken(w, "A chain has at least one layer besides those in role next");
+		return broken(w, "A chain has at least one layer beside next and target");
 	if (out->nr - out->nr_next > DM_CHAIN_MAX_LAYERS)
 		return broken(w, "A chain has at most 1024 layers");
 	return 0;
@@ -156,7 +162,8 @@ static int check_layers(struct words *w, const struct chain_args *args)
 		    l[args->nr_next].word == CHAIN_WORD_RO)
 			return broken(w, "A lower layer may be rw only if the top is");
 	for (i = 0; i + 1 < args->nr; i++)
-		if (l[i].format == DM_CHAIN_FORMAT_RAW)
+		if (l[i].format == DM_CHAIN_FORMAT_RAW &&
+		    l[i].word != CHAIN_WORD_TARGET)
 			return broken(w, "Only the lowest layer may be raw");
 	return 0;
 }

@@ -2,7 +2,7 @@
 /*
  * The table line, taken apart and put together:
  *
- *	<#layers> {<dev> <chain|raw> <rw|ro|next>}+ [<#features> <feature>...]
+ *	<#layers> {<dev> <chain|raw> <rw|ro|next|target>}+ [<#features> <feature>...]
  *
  * Words only: no device is opened and no header read here.
  */
@@ -17,6 +17,7 @@ enum chain_role_word {
 	CHAIN_WORD_RW,
 	CHAIN_WORD_RO,
 	CHAIN_WORD_NEXT,	/* attached, not part of what is seen */
+	CHAIN_WORD_TARGET,	/* the same: of a mirror */
 };
 
 /**
@@ -34,7 +35,7 @@ struct chain_arg_layer {
 /**
  * struct chain_args - a table line
  * @nr: entries in @layers
- * @nr_next: of these, in role "next"; they come first
+ * @nr_next: of these, in role "next" or "target"; they come first
  * @layers: top first; the chain proper starts at @layers[@nr_next]
  * @force: feature "force"
  */

@@ -34,7 +34,7 @@
  * are, as long as a batch ends where blocks of all layers do. It costs a round
  * for each layer that holds anything of a batch.
  *
- * The end: commit_finish(), chain_commit_pivot().
+ * The end: commit_finish(), commit_pivot().
  *
  * Crash: T reads right all the time, by way of the record. The maps are the
  * progress. A block is in the range, or durably in B.
@@ -1100,33 +1100,22 @@ static void settle_base(struct chain_job *job)
 	chain_job_leave(job);
 }
 
-static void commit_cancel(struct chain_job *job)
+static int commit_cancel(struct chain_job *job, int err)
 {
 	bool active = is_active(job) && job->installed;
 
 	if (!job->installed || chain_job_enter(job))
-		return;
+		return err;
 	punch_some(job, true);
 	chain_job_leave(job);
 	if (chain_job_claim_wait(job, false))
-		return;
+		return err;
 	chain_change_lookup(job->ci, unpin, job);
 	chain_job_unclaim(job);
 	if (active)
 		settle_base(job);
+	return err;
 }
-
-const struct chain_job_ops chain_commit_ops = {
-	.check = commit_check,
-	.estimate = commit_estimate,
-	.record = commit_record,
-	.prepare = commit_prepare,
-	.step = commit_step,
-	.skip = commit_skip,
-	.finish = commit_finish,
-	.cancel = commit_cancel,
-	.bind = commit_bind,
-};
 
 /* --- Pivot: the end of an active commit --- */
 
@@ -1190,7 +1179,12 @@ static int retire(struct chain_att *att, struct chain_header *h)
 	return r;
 }
 
-static int pivot_claimed(struct chain_inst *ci, struct chain_job *job, u64 *pause)
+static bool commit_more(struct chain_job *job)
+{
+	return READ_ONCE(job->disk->rescan);
+}
+
+static int commit_pivot(struct chain_job *job, struct chain_inst *ci, u64 *pause)
 {
 	struct chain_att *top = chain_top(ci), *base = base_att(job);
 	struct pivot p = {
@@ -1219,21 +1213,16 @@ static int pivot_claimed(struct chain_inst *ci, struct chain_job *job, u64 *paus
 	return -EIO;
 }
 
-int chain_commit_pivot(struct chain_inst *ci, u64 *pause)
-{
-	struct chain_job *job;
-	unsigned int noio;
-	int r;
-
-	mutex_lock(&chain_registry_mutex);
-	job = chain_job_ready(ci->disk, &r);
-	mutex_unlock(&chain_registry_mutex);
-	if (!job)
-		return r;
-	noio = memalloc_noio_save();
-	r = pivot_claimed(ci, job, pause);
-	memalloc_noio_restore(noio);
-	/* Once the disk has moved on the job is over, durable or not. */
-	chain_job_pivoted(job, job->installed ? r : 0);
-	return r;
-}
+const struct chain_job_ops chain_commit_ops = {
+	.check = commit_check,
+	.estimate = commit_estimate,
+	.record = commit_record,
+	.prepare = commit_prepare,
+	.step = commit_step,
+	.skip = commit_skip,
+	.finish = commit_finish,
+	.more = commit_more,
+	.pivot = commit_pivot,
+	.cancel = commit_cancel,
+	.bind = commit_bind,
+};

@@ -118,6 +118,8 @@ static void fill_chain(const struct chain_layer *l, struct dm_chain_layer *out)
 	    l->hdr.record.flags & DM_CHAIN_RECORD_DONE)
 		return;
 	out->flags |= DM_CHAIN_LAYER_RECORD;
+	if (READ_ONCE(l->tracks))
+		out->flags |= DM_CHAIN_LAYER_TRACKED;
 	out->record_type = l->hdr.record.type;
 	memcpy(out->record_base, l->hdr.record.base.b, sizeof(out->record_base));
 }
@@ -126,6 +128,8 @@ static u32 role_of(const struct chain_att *att)
 {
 	if (att->dropped)
 		return DM_CHAIN_ROLE_DROPPED;
+	if (att->word == CHAIN_WORD_TARGET)
+		return DM_CHAIN_ROLE_TARGET;
 	return att->word == CHAIN_WORD_NEXT ? DM_CHAIN_ROLE_NEXT :
 					      DM_CHAIN_ROLE_LAYER;
 }
@@ -350,6 +354,7 @@ static int fill_holders(const struct dm_chain_holders *arg,
 {
 	struct chain_disk *d;
 	struct chain_inst *ci;
+	struct chain_att *extra;
 	unsigned int i, n = 0;
 
 	lockdep_assert_held(&chain_registry_mutex);
@@ -361,9 +366,10 @@ static int fill_holders(const struct dm_chain_holders *arg,
 	if (!d || !d->live)
 		return -ENODEV;
 	ci = d->live;
-	for (i = 0; i < ci->nr + (ci->next ? 1 : 0); i++)
+	extra = ci->next ?: ci->target;
+	for (i = 0; i < ci->nr + (extra ? 1 : 0); i++)
 		n += chain_holders_fill(i < ci->nr ? ci->order[i]->layer :
-						     ci->next->layer,
+						     extra->layer,
 					out + min(n, room), room - min(n, room));
 	*nr = n;
 	return 0;

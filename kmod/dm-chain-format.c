@@ -197,6 +197,8 @@ static bool record_valid(const struct chain_header *h)
 		return r->base_format == DM_CHAIN_FORMAT_CHAIN ||
 		       (r->base_format == DM_CHAIN_FORMAT_RAW &&
 			size_valid(r->base_size));
+	case DM_CHAIN_RECORD_MIRROR:
+		return r->base_format == DM_CHAIN_FORMAT_CHAIN;
 	default:
 		return false;
 	}
@@ -412,8 +414,8 @@ static u32 sector_crc(const struct dm_chain_disk_sector *d)
 			    sizeof(*d) - at - sizeof(none));
 }
 
-void chain_sector_encode(u32 magic, u64 seed, u64 index, const u64 *words,
-			 void *buf)
+static void encode_sector(u32 magic, u64 seed, u64 index, const u64 *words,
+			  u64 flags, void *buf)
 {
 	struct dm_chain_disk_sector *d = buf;
 	unsigned int i;
@@ -422,9 +424,16 @@ void chain_sector_encode(u32 magic, u64 seed, u64 index, const u64 *words,
 	d->magic = cpu_to_le32(magic);
 	d->index = cpu_to_le64(index);
 	d->seed = cpu_to_le64(seed);
+	d->flags = cpu_to_le64(flags);
 	for (i = 0; words && i < CHAIN_SECTOR_WORDS; i++)
 		d->bits[i] = cpu_to_le64(words[i]);
 	d->crc = cpu_to_le32(sector_crc(d));
+}
+
+void chain_sector_encode(u32 magic, u64 seed, u64 index, const u64 *words,
+			 void *buf)
+{
+	encode_sector(magic, seed, index, words, 0, buf);
 }
 
 bool chain_sector_decode(u32 magic, u64 seed, u64 index, const void *buf,
@@ -441,28 +450,43 @@ bool chain_sector_decode(u32 magic, u64 seed, u64 index, const void *buf,
 	return true;
 }
 
-void chain_group_encode(u64 seed, u64 group, const u64 *words, void *buf)
+void chain_group_encode(u64 seed, u64 group, const u64 *words, u8 changed,
+			void *buf)
 {
 	unsigned int i;
 
 	for (i = 0; i < DM_CHAIN_GROUP_SECTORS; i++)
-		chain_sector_encode(DM_CHAIN_MAP_MAGIC, seed,
-				    group * DM_CHAIN_GROUP_SECTORS + i,
-				    words ? words + i * CHAIN_SECTOR_WORDS : NULL,
-				    (u8 *)buf + i * 512);
+		encode_sector(DM_CHAIN_MAP_MAGIC, seed,
+			      group * DM_CHAIN_GROUP_SECTORS + i,
+			      words ? words + i * CHAIN_SECTOR_WORDS : NULL,
+			      changed & 1U << i ? DM_CHAIN_SECTOR_CHANGED : 0,
+			      (u8 *)buf + i * 512);
+}
+
+static bool is_changed(const void *buf)
+{
+	const struct dm_chain_disk_sector *d = buf;
+
+	return le64_to_cpu(d->flags) & DM_CHAIN_SECTOR_CHANGED;
 }
 
 unsigned int chain_group_decode(u64 seed, u64 group, const void *buf,
-				u64 *words)
+				u64 *words, u8 *changed)
 {
 	unsigned int i, damaged = 0;
 
-	for (i = 0; i < DM_CHAIN_GROUP_SECTORS; i++) {
-		u64 *w = words + i * CHAIN_SECTOR_WORDS;
+	*changed = 0;
 
-		if (chain_sector_decode(DM_CHAIN_MAP_MAGIC, seed,
-					group * DM_CHAIN_GROUP_SECTORS + i,
-					(const u8 *)buf + i * 512, w))
+	for (i = 0; i < DM_CHAIN_GROUP_SECTORS; i++) {
+		const u8 *sector = (const u8 *)buf + i * 512;
+		u64 *w = words + i * CHAIN_SECTOR_WORDS;
+		bool valid = chain_sector_decode(DM_CHAIN_MAP_MAGIC, seed,
+				group * DM_CHAIN_GROUP_SECTORS + i, sector, w);
+
+		/* What is lost may have been flagged. */
+		if (!valid || is_changed(sector))
+			*changed |= 1U << i;
+		if (valid)
 			continue;
 		memset(w, 0xff, CHAIN_SECTOR_WORDS * sizeof(*w));
 		damaged |= 1U << i;
@@ -539,10 +563,22 @@ static void pending_clear(struct chain_header *h)
 	memset(h->coordinator_path, 0, sizeof(h->coordinator_path));
 }
 
+void chain_drop_mirror(struct chain_header *h)
+{
+	if (!(h->marks & DM_CHAIN_MARK_JOB) ||
+	    h->record.type != DM_CHAIN_RECORD_MIRROR)
+		return;
+	h->marks &= ~DM_CHAIN_MARK_JOB;
+	memset(&h->record, 0, sizeof(h->record));
+	memset(&h->job, 0, sizeof(h->job));
+}
+
 void chain_pending_commit(struct chain_header *h)
 {
-	if (chain_pending_old(h))
+	if (chain_pending_old(h)) {
 		h->marks |= DM_CHAIN_MARK_SEALED;
+		chain_drop_mirror(h);
+	}
 	pending_clear(h);
 }
 
@@ -600,6 +636,7 @@ CHAIN_EXPORT_FOR_KUNIT(chain_sector_decode);
 CHAIN_EXPORT_FOR_KUNIT(chain_group_encode);
 CHAIN_EXPORT_FOR_KUNIT(chain_group_decode);
 CHAIN_EXPORT_FOR_KUNIT(chain_link_check);
+CHAIN_EXPORT_FOR_KUNIT(chain_drop_mirror);
 CHAIN_EXPORT_FOR_KUNIT(chain_pending_set);
 CHAIN_EXPORT_FOR_KUNIT(chain_pending_commit);
 CHAIN_EXPORT_FOR_KUNIT(chain_pending_abort);

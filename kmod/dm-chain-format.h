@@ -51,7 +51,8 @@ struct chain_link {
  * @flags: DM_CHAIN_RECORD_DONE
  * @base_format: enum dm_chain_format; NONE: a stream down to nothing
  * @base: UUID
- * @c0: commit: content id of the base before the job; raw: its fingerprint
+ * @c0: commit: content id of the base before the job; raw: its fingerprint;
+ *	mirror: of the source itself, while its changes are tracked
  * @c1: commit: what it has from the job's first write on
  * @base_size: commit: of the base before the job, bytes
  */
@@ -275,9 +276,11 @@ bool chain_sector_decode(u32 magic, u64 seed, u64 index, const void *buf,
  * @seed: map_seed
  * @group: index
  * @words: CHAIN_GROUP_WORDS, or NULL for an empty but valid group
+ * @changed: a bit each for the sectors that are flagged as changed
  * @buf: DM_CHAIN_GROUP_BYTES
  */
-void chain_group_encode(u64 seed, u64 group, const u64 *words, void *buf);
+void chain_group_encode(u64 seed, u64 group, const u64 *words, u8 changed,
+			void *buf);
 
 /**
  * chain_group_decode() - check and take apart the 8 sectors of a present group
@@ -285,11 +288,12 @@ void chain_group_encode(u64 seed, u64 group, const u64 *words, void *buf);
  * @group: index
  * @buf: DM_CHAIN_GROUP_BYTES
  * @words: CHAIN_GROUP_WORDS; a damaged sector's states are DM_CHAIN_DAMAGED
+ * @changed: a bit each for the sectors that are flagged as changed, or damaged
  *
  * Return: a mask of the sectors that were damaged.
  */
 unsigned int chain_group_decode(u64 seed, u64 group, const void *buf,
-				u64 *words);
+				u64 *words, u8 *changed);
 
 static inline unsigned int chain_state_get(const u64 *words, u64 i)
 {
@@ -358,6 +362,25 @@ static inline bool chain_has_record(const struct chain_header *h)
 	return h && h->marks & DM_CHAIN_MARK_JOB &&
 	       h->record.type == DM_CHAIN_RECORD_COMMIT;
 }
+
+/**
+ * chain_is_tracked() - has a layer the record of a mirror that can go on
+ * @h: header of a chain layer
+ */
+static inline bool chain_is_tracked(const struct chain_header *h)
+{
+	return h->marks & DM_CHAIN_MARK_JOB &&
+	       h->record.type == DM_CHAIN_RECORD_MIRROR &&
+	       chain_id_equal(&h->record.c0, &h->cid);
+}
+
+/**
+ * chain_drop_mirror() - the record of a mirror goes, if there is one
+ * @h: header of a chain layer
+ *
+ * One that was cut off can't go on from another top, or of another size.
+ */
+void chain_drop_mirror(struct chain_header *h);
 
 /**
  * chain_is_base() - is this where a commit's range ends

@@ -310,8 +310,11 @@ int chain_hold(struct chain_inst *ci, const u32 *rows, struct chain_holder *h,
 	/* What has been loaded was checked against the holders of its time. */
 	if (!r && !list_is_singular(&ci->disk->insts))
 		r = -EBUSY;
-	/* First what the job before had: else that would be taken from us. */
-	if (!r && h && h->id && any_back_due(ci))
+	/*
+	 * First what the job before had: else that would be taken from us. And
+	 * what changes the disk just now has looked at who holds what.
+	 */
+	if (!r && h && h->id && (ci->disk->switching || any_back_due(ci)))
 		r = -EAGAIN;
 	if (!r && h) {
 		grant(ci, rows, h);
@@ -380,6 +383,21 @@ static bool has_layer(const struct chain_inst *ci, const struct chain_layer *l)
 		if (ci->order[i]->layer == l)
 			return true;
 	return false;
+}
+
+bool chain_others_hold(const struct chain_inst *ci, u64 id, unsigned int n)
+{
+	const struct chain_grant *g;
+	bool held = false;
+	unsigned int i;
+
+	mutex_lock(&chain_registry_mutex);
+	for (i = 0; i < n; i++)
+		list_for_each_entry(g, &ci->order[i]->layer->grants, list)
+			held |= g->holder->disk == ci->disk && g->holder->id &&
+				g->holder->id != id;
+	mutex_unlock(&chain_registry_mutex);
+	return held;
 }
 
 bool chain_drops_held(const struct chain_inst *ci)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Jobs: streams and commits, which move data between layers of a running disk.
+ * Jobs: streams, commits and mirrors, which move data between layers of a running
+ * disk, or to another place.
  *
  * Owns: struct chain_job, from DM_CHAIN_IOC_JOB_START to the end of the module,
  * or until so many jobs have ended after it that nobody asks for it any more.
@@ -13,7 +14,7 @@
  * start on they are the job's.
  *
  *	created -> running <-> paused
- *		   running -> ready -> pending -> concluded	active commit
+ *		   running -> ready -> pending -> concluded	active commit, mirror
  *		   running -> pending -> concluded		else
  *		   any -> concluded		cancelled, failed, disk closed
  *
@@ -141,6 +142,8 @@ void chain_job_fill(struct chain_job *job, struct dm_chain_job *out)
 	out->current_bytes = job->current_bytes;
 	out->total_bytes = max(job->total_bytes, job->current_bytes);
 	out->errors = job->errors;
+	out->bad_start = job->bad_start;
+	out->bad_bytes = job->bad_bytes;
 	spin_unlock(&job->lock);
 	out->id = job->id;
 	out->type = job->type;
@@ -356,7 +359,7 @@ static void lock_range(const struct chain_job *job, sector_t start, sector_t end
 	const struct chain_layer *l = chain_top(job->ci)->layer;
 
 	*block = sector_to_block(l, start);
-	*n = min(sector_to_block(l, end + block_sectors(l) - 1), l->map.blocks) -
+	*n = min(sector_to_block(l, end + block_sectors(l) - 1), layer_blocks(l)) -
 	     *block;
 }
 
@@ -481,18 +484,24 @@ static int finish(struct chain_job *job)
 	}
 }
 
+/* The user ends it: when it is ready. */
+static bool ends_by_user(const struct chain_job *job)
+{
+	return job->type == DM_CHAIN_JOB_ACTIVE_COMMIT ||
+	       job->type == DM_CHAIN_JOB_MIRROR;
+}
+
 /* Ready: until the pivot, or until there is something to move again. */
 static int wait_ready(struct chain_job *job)
 {
-	struct chain_disk *d = job->disk;
-
 	set_status(job, DM_CHAIN_JOB_READY);
 	/* Who writes to the top because the base refused can't wake us up. */
-	while (!READ_ONCE(job->pivoted) && !ended(job) && !READ_ONCE(d->rescan))
-		wait_event_idle_timeout(job->wait,
-					READ_ONCE(job->pivoted) || ended(job), HZ);
+	while (!READ_ONCE(job->pivoted) && !ended(job) && !job->ops->more(job))
+		wait_event_idle_timeout(job->wait, READ_ONCE(job->pivoted) ||
+					ended(job) || job->ops->more(job), HZ);
 	if (READ_ONCE(job->pivoted))
 		return 0;
+	job->ready = !job->ops->more(job);
 	return ended(job) ?: -EAGAIN;
 }
 
@@ -504,8 +513,9 @@ static int run(struct chain_job *job)
 		r = move_all(job);
 		if (r)
 			break;
-		if (job->type == DM_CHAIN_JOB_ACTIVE_COMMIT && !job->skipped)
-			r = wait_ready(job);
+		if (ends_by_user(job) && !job->skipped)
+			r = (job->ops->settle ? job->ops->settle(job) : 0) ?:
+			    wait_ready(job);
 		else
 			return finish(job);
 		if (r != -EAGAIN)
@@ -536,6 +546,8 @@ static void free_work(struct chain_job *job)
 	if (job->kc)
 		dm_kcopyd_client_destroy(job->kc);
 	job->kc = NULL;
+	if (job->ops->free)
+		job->ops->free(job);
 	kvfree(job->plan);
 	job->plan = NULL;
 	free_pages((unsigned long)job->buf, get_order(CHAIN_JOB_BUF));
@@ -569,7 +581,7 @@ static void conclude(struct chain_job *job, int r)
 	spin_lock(&job->lock);
 	job->error = r;
 	job->flags &= ~(DM_CHAIN_JOB_F_USER | DM_CHAIN_JOB_F_ERROR);
-	if (r == -ECANCELED)
+	if (r == -ECANCELED || (job->cancelled && !r))
 		job->flags |= DM_CHAIN_JOB_F_CANCEL;
 	if (r == -ENODEV)
 		job->devt = 0;
@@ -588,7 +600,7 @@ static int job_thread(void *arg)
 	if (!r)
 		r = run(job);
 	if (r && r != -ENODEV)
-		job->ops->cancel(job);
+		r = job->ops->cancel(job, r);
 	conclude(job, r);
 	memalloc_noio_restore(noio);
 	complete_all(&job->exited);
@@ -646,8 +658,14 @@ void chain_jobs_end(struct chain_disk *d)
 
 static const struct chain_job_ops *ops_of(u32 type)
 {
-	return type == DM_CHAIN_JOB_STREAM ? &chain_stream_ops :
-					     &chain_commit_ops;
+	switch (type) {
+	case DM_CHAIN_JOB_STREAM:
+		return &chain_stream_ops;
+	case DM_CHAIN_JOB_MIRROR:
+		return &chain_mirror_ops;
+	default:
+		return &chain_commit_ops;
+	}
 }
 
 static u32 type_of(u32 op, u32 top)
@@ -658,6 +676,8 @@ static u32 type_of(u32 op, u32 top)
 	case DM_CHAIN_OP_COMMIT:
 	case DM_CHAIN_OP_ACTIVE_COMMIT:
 		return top ? DM_CHAIN_JOB_COMMIT : DM_CHAIN_JOB_ACTIVE_COMMIT;
+	case DM_CHAIN_OP_MIRROR:
+		return DM_CHAIN_JOB_MIRROR;
 	default:
 		return 0;
 	}
@@ -708,9 +728,24 @@ static struct chain_job *job_alloc(struct chain_inst *ci, u32 type)
 	return job;
 }
 
+/* The source is the token's, the target what is attached. */
+static void find_both(struct chain_job *job, const struct chain_scope *s)
+{
+	job->top = s->top;
+	job->ids.top = s->top->uuid;
+	if (!job->ci->target)
+		return;
+	job->target = job->ci->target->layer;
+	job->ids.into = job->target->uuid;
+}
+
 /* Which layers it is about: those that the token was given for. */
 static void find_layers(struct chain_job *job, const struct chain_scope *s)
 {
+	if (job->type == DM_CHAIN_JOB_MIRROR) {
+		find_both(job, s);
+		return;
+	}
 	job->into = job->type == DM_CHAIN_JOB_STREAM ? s->top : NULL;
 	job->top = job->into ? NULL : s->top;
 	job->base = s->base;
@@ -769,6 +804,37 @@ static void free_jobs(struct list_head *gone)
 	}
 }
 
+/*
+ * A table with another target, or none, may have been loaded since the token was
+ * given; and there is one target only.
+ */
+static int check_targets(const struct chain_job *job)
+{
+	const struct chain_job *other;
+
+	if (!job->target)
+		return 0;
+	if (!list_is_singular(&job->disk->insts))
+		return -EBUSY;
+	list_for_each_entry(other, &job->disk->jobs, on_disk)
+		if (other->target)
+			return -EBUSY;
+	return 0;
+}
+
+bool chain_jobs_lack_target(const struct chain_inst *ci)
+{
+	const struct chain_job *job;
+	bool lacks = false;
+
+	mutex_lock(&chain_registry_mutex);
+	list_for_each_entry(job, &ci->disk->jobs, on_disk)
+		lacks |= job->target && !job->unbound &&
+			 !(ci->target && ci->target->layer == job->target);
+	mutex_unlock(&chain_registry_mutex);
+	return lacks;
+}
+
 /* From here on it is one of the disk's, and the token the job's. */
 static int publish(struct chain_job *job, struct chain_token *t)
 {
@@ -776,8 +842,9 @@ static int publish(struct chain_job *job, struct chain_token *t)
 	int r;
 
 	mutex_lock(&chain_registry_mutex);
-	r = job->disk->live == job->ci ? chain_token_begin(t, job, job->disk) :
-					  -ENODEV;
+	r = job->disk->live == job->ci ? check_targets(job) : -ENODEV;
+	if (!r)
+		r = chain_token_begin(t, job, job->disk);
 	if (!r) {
 		job->token = t;
 		list_add_tail(&job->list, &jobs);
@@ -819,11 +886,15 @@ static int check_start(struct chain_job *job,
 {
 	int r = job->ops->check(job, arg->flags);
 
+	if (!r && job->type != DM_CHAIN_JOB_MIRROR &&
+	    arg->flags & (DM_CHAIN_JOB_ZEROED | DM_CHAIN_JOB_VERIFY))
+		r = -EINVAL;
 	if (r)
 		return r;
 	job->speed = arg->speed;
 	job->on_error = arg->on_error;
 	job->held = arg->flags & DM_CHAIN_JOB_PREPARE;
+	job->start_flags = arg->flags;
 	memcpy(job->path, arg->parent_path, sizeof(job->path));
 	job->path[sizeof(job->path) - 1] = 0;
 	return 0;
@@ -840,6 +911,12 @@ static int start(struct chain_inst *ci, struct chain_token *t,
 		return r;
 	if (arg->flags & DM_CHAIN_JOB_ESTIMATE) {
 		r = job->ops->estimate(job, arg);
+		job_put(job);
+		return r;
+	}
+	if (arg->flags & DM_CHAIN_JOB_FORGET) {
+		r = job->type == DM_CHAIN_JOB_MIRROR ?
+		    chain_mirror_forget(job) : -EINVAL;
 		job_put(job);
 		return r;
 	}
@@ -909,7 +986,8 @@ int chain_job_start(struct dm_chain_job_start *arg)
 
 	if (arg->pad || arg->on_error > DM_CHAIN_ON_ERROR_ENOSPC ||
 	    arg->flags & ~(DM_CHAIN_JOB_ESTIMATE | DM_CHAIN_JOB_FORCE |
-			   DM_CHAIN_JOB_PREPARE))
+			   DM_CHAIN_JOB_PREPARE | DM_CHAIN_JOB_ZEROED |
+			   DM_CHAIN_JOB_FORGET | DM_CHAIN_JOB_VERIFY))
 		return -EINVAL;
 	file = fget(arg->token);
 	t = file ? chain_token_of(file) : NULL;
@@ -1025,19 +1103,23 @@ u32 chain_jobs_fill(u64 id, struct dm_chain_job *out, u32 room)
 	return n;
 }
 
-struct chain_job *chain_job_ready(struct chain_disk *d, int *error)
+/*
+ * The job of a disk that can be pivoted; -ENOENT: there is none; -EAGAIN: it is not
+ * ready. It can't be cancelled then until pivoted().
+ */
+static struct chain_job *take_ready(struct chain_disk *d, int *error)
 {
 	struct chain_job *job;
 
 	lockdep_assert_held(&chain_registry_mutex);
 	*error = -ENOENT;
 	list_for_each_entry(job, &d->jobs, on_disk) {
-		if (job->type != DM_CHAIN_JOB_ACTIVE_COMMIT)
+		if (!ends_by_user(job))
 			continue;
 		*error = -EAGAIN;
 		spin_lock(&job->lock);
 		if (job->status == DM_CHAIN_JOB_READY && !ended(job) &&
-		    !READ_ONCE(d->rescan)) {
+		    !job->ops->more(job)) {
 			job->status = DM_CHAIN_JOB_PENDING;
 			refcount_inc(&job->ref);
 			*error = 0;
@@ -1048,7 +1130,8 @@ struct chain_job *chain_job_ready(struct chain_disk *d, int *error)
 	return NULL;
 }
 
-void chain_job_pivoted(struct chain_job *job, int error)
+/* 0: it was; waits until the job has ended. */
+static void pivoted(struct chain_job *job, int error)
 {
 	if (!error)
 		chain_job_event(job, DM_CHAIN_JOB_EVENT_STATUS);
@@ -1062,6 +1145,25 @@ void chain_job_pivoted(struct chain_job *job, int error)
 	if (!error)
 		wait_for_completion(&job->exited);
 	job_put(job);
+}
+
+int chain_job_pivot(struct chain_inst *ci, u64 *pause)
+{
+	struct chain_job *job;
+	unsigned int noio;
+	int r;
+
+	mutex_lock(&chain_registry_mutex);
+	job = take_ready(ci->disk, &r);
+	mutex_unlock(&chain_registry_mutex);
+	if (!job)
+		return r;
+	noio = memalloc_noio_save();
+	r = job->ops->pivot(job, ci, pause);
+	memalloc_noio_restore(noio);
+	/* Once the disk has moved on the job is over, durable or not. */
+	pivoted(job, job->installed ? r : 0);
+	return r;
 }
 
 void chain_jobs_exit(void)

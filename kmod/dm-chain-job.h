@@ -9,6 +9,7 @@
  *	dm-chain-copy.c		copying it
  *	dm-chain-stream.c	the steps of a stream
  *	dm-chain-commit.c	the steps of a commit
+ *	dm-chain-mirror.c	the steps of a mirror
  */
 #ifndef DM_CHAIN_JOB_H
 #define DM_CHAIN_JOB_H
@@ -30,7 +31,13 @@ struct dm_kcopyd_client;
  * @step: move some: 1; nothing is left: 0; -EAGAIN: try again; or an error
  * @skip: go on behind what a step failed at
  * @finish: all is moved: change headers and topology; -EBUSY: try again
- * @cancel: ends without having finished; the disk is there
+ * @settle: nothing is left to move: before it is ready. Not busy
+ * @more: while it is ready: there is something to move again
+ * @pivot: it is ready: the disk moves on. Claimed, noio; job->installed is false
+ *	when it has
+ * @cancel: ends without having finished, with an error, or another one that is
+ *	returned; the disk is there
+ * @free: what the kind of job has in job->m; the disk may be gone
  * @bind: the table is another one, or its layers have moved. registry_mutex
  *
  * They return 0 or a negative errno if nothing else is said. step and skip run
@@ -44,12 +51,20 @@ struct chain_job_ops {
 	int (*step)(struct chain_job *job);
 	void (*skip)(struct chain_job *job);
 	int (*finish)(struct chain_job *job);
-	void (*cancel)(struct chain_job *job);
+	int (*settle)(struct chain_job *job);
+	bool (*more)(struct chain_job *job);
+	int (*pivot)(struct chain_job *job, struct chain_inst *ci, u64 *pause);
+	int (*cancel)(struct chain_job *job, int err);
+	void (*free)(struct chain_job *job);
 	void (*bind)(struct chain_job *job);
 };
 
 extern const struct chain_job_ops chain_stream_ops;
 extern const struct chain_job_ops chain_commit_ops;
+extern const struct chain_job_ops chain_mirror_ops;
+
+/** chain_mirror_forget() - drop the record that one has left; pinned */
+int chain_mirror_forget(struct chain_job *job);
 
 /* --- Plans --- */
 
@@ -172,7 +187,7 @@ struct chain_punch {
 };
 
 /**
- * struct chain_job - a stream or commit
+ * struct chain_job - a stream, commit or mirror
  * @list: of all jobs; registry_mutex
  * @on_disk: in disk->jobs; registry_mutex
  * @ref: the list's, and of who waits for it
@@ -188,13 +203,16 @@ struct chain_punch {
  * @top: commit: of the range
  * @base: commit: takes the data in; stream: first that is kept, or NULL
  * @over: commit of lower layers: the layer above @top
- * @path: hint of where the new parent lies
+ * @target: mirror: takes the data in; @top is the source
+ * @m: mirror: the rest of it, from its record on
+ * @start_flags: DM_CHAIN_JOB_* that it was started with
+ * @path: hint of where the new parent, or the target, lies
  * @ci: table; set while the disk is suspended, stable while busy or pinned. The
  *	depths of its layers in it:
- * @t: of @into or @top
+ * @t: of @into or @top; mirror: 0
  * @b: of @base; stream without one: the number of layers
  * @pins: its layers may not be merged; changes while suspended
- * @installed: commit: the disk knows of it; changes while suspended
+ * @installed: commit, mirror: the disk knows of it; changes while suspended
  * @unbound: its layers are where they were no longer; changes while suspended
  * @lock: what follows, up to @wait
  * @devt: of the disk; 0 when that has gone
@@ -206,6 +224,8 @@ struct chain_punch {
  * @current_bytes: done
  * @total_bytes: that there are to do
  * @errors: met
+ * @bad_start: bytes: mirror: where the copy was found to differ
+ * @bad_bytes: for how long
  * @cancelled: was told to end
  * @dying: the disk goes: end at once, touch nothing
  * @held: prepared; waits for the second start
@@ -226,6 +246,7 @@ struct chain_punch {
  * @nr_punch: entries of it
  * @skipped: something was ignored
  * @fatal: the last error can't be ignored or tried again
+ * @ready: it was ready when it ended
  * @synced: jiffies of the last time that all was durable
  * @ios: I/Os of the guest so far
  */
@@ -248,6 +269,9 @@ struct chain_job {
 	struct chain_layer *top;
 	struct chain_layer *base;
 	struct chain_layer *over;
+	struct chain_layer *target;
+	struct chain_mirror *m;
+	u32 start_flags;
 	char path[DM_CHAIN_PATH_BYTES];
 	struct chain_inst *ci;
 	unsigned int t;
@@ -266,6 +290,8 @@ struct chain_job {
 	u64 current_bytes;
 	u64 total_bytes;
 	u64 errors;
+	u64 bad_start;
+	u64 bad_bytes;
 	bool cancelled;
 	bool dying;
 	bool held;
@@ -287,6 +313,7 @@ struct chain_job {
 	unsigned int nr_punch;
 	bool skipped;
 	bool fatal;
+	bool ready;
 	unsigned long synced;
 	u64 ios;
 };

@@ -135,6 +135,9 @@ static int update_locked(struct chain_att *att, struct chain_header *hdr,
 	if (r)
 		return r;
 	att->layer->hdr = *hdr;
+	/* What has given it another content id, or record, knows of no flags. */
+	if (!chain_is_tracked(hdr))
+		WRITE_ONCE(att->layer->tracks, false);
 	return first ? 0 : write_slot(att, !order, buf);
 }
 
@@ -198,12 +201,26 @@ static bool bit_in(const u64 *words, u64 i)
 	return words[i / 64] >> (i % 64) & 1;
 }
 
+/* What was flagged before the machine went down still is, on disk, too. */
+static void load_flags(struct chain_layer *l, u64 group, u8 changed)
+{
+	unsigned long bits = changed, i;
+
+	if (!l->track)
+		return;
+	for_each_set_bit(i, &bits, DM_CHAIN_GROUP_SECTORS) {
+		__set_bit(group * DM_CHAIN_GROUP_SECTORS + i, l->track);
+		__set_bit(group * DM_CHAIN_GROUP_SECTORS + i, l->tracked);
+	}
+}
+
 /* Read up to LOAD_GROUPS neighbouring groups and take their states over. */
 static int load_groups(struct chain_att *att, u64 group, unsigned int n,
 		       void *buf, u64 *words)
 {
 	struct chain_layer *l = att->layer;
 	unsigned int i, damaged;
+	u8 changed;
 	int r;
 
 	r = chain_rw(att, CHAIN_META, l->hdr.map_offset + group * DM_CHAIN_GROUP_BYTES, buf,
@@ -211,11 +228,12 @@ static int load_groups(struct chain_att *att, u64 group, unsigned int n,
 	for (i = 0; i < n; i++) {
 		if (r)	/* unreadable is lost: EIO there, the rest goes on */
 			damaged = chain_group_decode(l->hdr.map_seed, ~0ULL, buf,
-						     words);
+						     words, &changed);
 		else
 			damaged = chain_group_decode(l->hdr.map_seed, group + i,
 						     buf + i * DM_CHAIN_GROUP_BYTES,
-						     words);
+						     words, &changed);
+		load_flags(l, group + i, changed);
 		if (damaged)
 			DMWARN_LIMIT("layer %pUb: map group %llu damaged (0x%02x): EIO there",
 				     l->uuid.b, group + i, damaged);
@@ -267,11 +285,13 @@ static int presence_lost(struct chain_layer *l, u64 index)
 {
 	u64 span = (u64)DM_CHAIN_PRESENCE_GROUPS * DM_CHAIN_GROUP_BLOCKS;
 	u64 block = index * span;
-	u64 n = min(span, l->map.blocks - block);
+	u64 n = min(span, l->map.blocks - block), i;
 	int r;
 
 	DMWARN("layer %pUb: presence sector %llu damaged: EIO for %llu blocks from %llu",
 	       l->uuid.b, index, n, block);
+	for (i = block; l->track && i < block + n; i += DM_CHAIN_GROUP_BLOCKS)
+		load_flags(l, i / DM_CHAIN_GROUP_BLOCKS, 0xff);
 	r = chain_statemap_prepare(&l->map, block, n, DM_CHAIN_DAMAGED, GFP_KERNEL);
 	if (!r)
 		chain_statemap_set(&l->map, block, n, DM_CHAIN_DAMAGED);
@@ -349,6 +369,8 @@ static int load_chain(struct chain_att *att, void *buf, char **error)
 	}
 	set_geometry(l);
 	r = chain_statemap_init(&l->map, chain_blocks(&l->hdr));
+	if (!r && chain_is_tracked(&l->hdr))
+		r = chain_track_alloc(l, &l->track, &l->tracked);
 	if (!r)
 		r = load_map(att);
 	if (r)
@@ -456,6 +478,8 @@ static void free_layer(struct chain_layer *l)
 	WARN_ON_ONCE(l->meta);
 	if (l->format == DM_CHAIN_FORMAT_CHAIN)
 		chain_statemap_exit(&l->map);
+	kvfree(l->track);
+	kvfree(l->tracked);
 	kfree(l);
 }
 
@@ -719,6 +743,19 @@ static const char *marks_forbid_write(const struct chain_header *h)
 	return NULL;
 }
 
+/* A copy may be begun again; nothing else that is of use to anybody. */
+static const char *target_forbids_write(const struct chain_header *h)
+{
+	if (h->marks & DM_CHAIN_MARK_SEALED)
+		return "Target is sealed: another layer stands on it";
+	if (h->marks & (DM_CHAIN_MARK_SPOILED | DM_CHAIN_MARK_PENDING |
+			DM_CHAIN_MARK_RETIRED | DM_CHAIN_MARK_JOB))
+		return "Target is part of a job or of another disk";
+	if (h->compat_ro & ~DM_CHAIN_COMPAT_RO_KNOWN)
+		return "Target has a feature that only allows reading";
+	return NULL;
+}
+
 static const char *lower_forbids_write(const struct chain_header *h)
 {
 	if (h->compat_ro & ~DM_CHAIN_COMPAT_RO_KNOWN)
@@ -726,10 +763,23 @@ static const char *lower_forbids_write(const struct chain_header *h)
 	return NULL;
 }
 
+static const char *row_forbids_write(const struct chain_header *h, u8 row)
+{
+	switch (row) {
+	case DM_CHAIN_OPROLE_GUEST_THROUGH:
+		/* Seals and marks of commits are for the job to know. */
+		return lower_forbids_write(h);
+	case DM_CHAIN_OPROLE_MIRROR_TARGET:
+		return target_forbids_write(h);
+	default:
+		return marks_forbid_write(h);
+	}
+}
+
 /*
- * Another machine, or another copy of what this kernel had open? A lower layer
- * that failed under a job keeps its mark: nobody else has its UUID open here, and
- * its link says that it is the right one.
+ * Another machine, or another copy of what this kernel had open? A lower layer or
+ * a target that failed under a job keeps its mark: nobody else has its UUID open
+ * here, and it is no disk by itself.
  */
 static const char *use_forbids_write(const struct chain_header *h, bool lower)
 {
@@ -748,12 +798,19 @@ static const char *use_forbids_write(const struct chain_header *h, bool lower)
 /* What is seen at a lower layer stays, until the job says otherwise. */
 static void mark_in_use(struct chain_header *h, bool lower)
 {
+	bool tracked;
+
 	h->marks |= DM_CHAIN_MARK_IN_USE;
 	chain_host_id(&h->use_host);
 	h->use_boot = chain_instance;
 	chain_random_id(&h->use_nonce);
-	if (!lower)
-		chain_random_id(&h->cid);
+	if (lower)
+		return;
+	tracked = chain_is_tracked(h);
+	chain_random_id(&h->cid);
+	/* Who opens it tracks its changes, and says so. */
+	if (tracked)
+		h->record.c0 = h->cid;
 }
 
 static int open_rw_locked(struct chain_disk *disk, struct chain_att *att,
@@ -771,10 +828,10 @@ static int open_rw_locked(struct chain_disk *disk, struct chain_att *att,
 		*error = "Layer has failed: close the disk first";
 		return -EIO;
 	}
-	/* Seals and marks of commits are for the job to know. */
-	no = lower ? lower_forbids_write(&l->hdr) : marks_forbid_write(&l->hdr);
+	no = row_forbids_write(&l->hdr, att->row);
 	if (!no && !force)
-		no = use_forbids_write(&l->hdr, lower);
+		no = use_forbids_write(&l->hdr, lower ||
+				       l->hdr.marks & DM_CHAIN_MARK_INCOMPLETE);
 	if (no) {
 		*error = (char *)no;
 		return -EBUSY;
@@ -787,6 +844,9 @@ static int open_rw_locked(struct chain_disk *disk, struct chain_att *att,
 	r = chain_meta_create(att, disk->wq);
 	if (!r)
 		r = chain_layer_update(att, h, false);
+	/* The flags are those of the load: nobody has written it since. */
+	if (!r && !lower)
+		l->tracks = l->track && chain_is_tracked(h);
 	if (r) {
 		*error = "Cannot mark a layer as in use";
 		chain_meta_destroy(l);
@@ -899,7 +959,8 @@ static bool last_writer(struct chain_disk *disk, struct chain_layer *l)
 	u = chain_find_use(l, disk);
 	n = u->nr[DM_CHAIN_OPROLE_GUEST_ACTIVE] +
 	    u->nr[DM_CHAIN_OPROLE_GUEST_NEXT] +
-	    u->nr[DM_CHAIN_OPROLE_GUEST_THROUGH];
+	    u->nr[DM_CHAIN_OPROLE_GUEST_THROUGH] +
+	    u->nr[DM_CHAIN_OPROLE_MIRROR_TARGET];
 	mutex_unlock(&chain_registry_mutex);
 	return n == 1;
 }

@@ -73,7 +73,7 @@ void chain_end_write(struct chain_att *att, struct bio *bio, bool fua)
 		bio_endio(bio);
 		return;
 	}
-	chain_bio(bio)->flush_base = false;
+	chain_bio(bio)->then = NULL;
 	chain_meta_flush(att->layer, chain_bio(bio), false);
 }
 
@@ -349,10 +349,15 @@ static int map_flush(struct chain_inst *ci, struct bio *bio)
 	/* A device opened read-only has nothing of ours to flush. */
 	if (!chain_guest_rw(top))
 		return end(bio, BLK_STS_OK);
-	chain_bio(bio)->flush_base = false;
+	if (unlikely(ci->disk->mirror)) {
+		chain_bio(bio)->missed = false;
+		chain_flush_both(ci, bio);
+		return DM_MAPIO_SUBMITTED;
+	}
+	chain_bio(bio)->then = NULL;
 	if (unlikely(ci->disk->route_flush)) {
 		chain_bio(bio)->inst = ci;
-		chain_bio(bio)->flush_base = true;
+		chain_bio(bio)->then = chain_flush_base;
 		chain_meta_flush(top->layer, chain_bio(bio), false);
 		return DM_MAPIO_SUBMITTED;
 	}
@@ -394,10 +399,15 @@ int chain_map(struct dm_target *ti, struct bio *bio)
 		return map_flush(ci, bio);
 	if (!chain_guest_rw(chain_top(ci)))
 		return DM_MAPIO_KILL;
+	if (unlikely(ci->disk->mirror))
+		return chain_map_both(ci, bio);
 	if (chain_top(ci)->layer->format == DM_CHAIN_FORMAT_RAW)
 		return map_raw(ci, bio);
 	if (unlikely(ci->disk->route))
 		return chain_map_route(ci, bio);
+	if (unlikely(ci->disk->tracking) &&
+	    !chain_is_flagged(ci, bio->bi_iter.bi_sector))
+		return chain_map_track(ci, bio);
 	switch (bio_op(bio)) {
 	case REQ_OP_WRITE:
 		return map_write(ci, bio);

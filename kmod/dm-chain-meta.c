@@ -162,6 +162,20 @@ void chain_meta_set(struct chain_layer *l, u64 block, u64 n, unsigned int state)
 	spin_unlock_irqrestore(&m->lock, flags);
 }
 
+void chain_meta_flag(struct chain_layer *l, u64 sector, bool on)
+{
+	struct chain_meta *m = l->meta;
+	unsigned long flags;
+
+	spin_lock_irqsave(&m->lock, flags);
+	if (on)
+		set_bit(sector, l->track);
+	else
+		clear_bit(sector, l->track);
+	set_dirty(l, sector * DM_CHAIN_SECTOR_BLOCKS, 1);
+	spin_unlock_irqrestore(&m->lock, flags);
+}
+
 static bool any_dirty(const struct chain_groups *g)
 {
 	return !bitmap_empty(g->summary, BITS_TO_LONGS(g->nr));
@@ -227,11 +241,12 @@ static void complete_waiters(struct list_head *list, blk_status_t status)
 		struct bio *bio = chain_bio_to_bio(cb);
 
 		list_del(&cb->list);
+		if (cb->then) {
+			cb->then(cb, status);
+			continue;
+		}
 		bio->bi_status = status;
-		if (cb->flush_base && !status)
-			chain_flush_base(cb);
-		else
-			bio_endio(bio);
+		bio_endio(bio);
 	}
 }
 
@@ -298,11 +313,23 @@ static void apply_clear(struct chain_meta *m, u64 group)
 			     c->block + to - first);
 }
 
+/* Flags of changes: a byte has the eight sectors of a group. */
+static u8 flags_of(const struct chain_layer *l, u64 group)
+{
+	unsigned int shift = group * DM_CHAIN_GROUP_SECTORS % BITS_PER_LONG;
+
+	if (!l->track)
+		return 0;
+	return READ_ONCE(l->track[BIT_WORD(group * DM_CHAIN_GROUP_SECTORS)]) >>
+	       shift;
+}
+
 static void encode(struct chain_meta *m, struct group_buf *b)
 {
 	chain_statemap_read_group(&m->layer->map, b->group, m->words);
 	apply_clear(m, b->group);
-	chain_group_encode(m->layer->hdr.map_seed, b->group, m->words, b->page);
+	chain_group_encode(m->layer->hdr.map_seed, b->group, m->words,
+			   flags_of(m->layer, b->group), b->page);
 }
 
 static void fast_end_io(struct bio *bio)
@@ -445,7 +472,7 @@ static int write_fresh(struct chain_meta *m, unsigned int n, bool *fresh)
 		if (test_bit(group, m->g.present))
 			continue;
 		*fresh = true;
-		chain_group_encode(m->layer->hdr.map_seed, group, NULL,
+		chain_group_encode(m->layer->hdr.map_seed, group, NULL, 0,
 				   m->presence);
 		r = write_page(m, group_offset(m, group), m->presence);
 	}
@@ -950,7 +977,7 @@ static int clear_groups(struct chain_att *att, struct chain_groups *g, u64 from,
 	int r = 0;
 
 	for_each_set_bit_from(group, g->present, g->nr) {
-		chain_group_encode(seed, group, NULL, page);
+		chain_group_encode(seed, group, NULL, 0, page);
 		r = chain_rw(att, CHAIN_META, group_offset(m, group), page,
 			     DM_CHAIN_GROUP_BYTES, REQ_OP_WRITE);
 		if (r)

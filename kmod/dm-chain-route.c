@@ -224,18 +224,19 @@ static void unlock(const struct locked *k)
 	chain_unlock_blocks(k->ci->disk, k->block, k->n);
 }
 
-static int zero_or_write_top(const struct locked *k, sector_t sector, sector_t n)
+int chain_write_top(struct chain_inst *ci, struct bio *bio, sector_t sector,
+		    sector_t n)
 {
-	struct chain_att *top = chain_top(k->ci);
+	struct chain_att *top = chain_top(ci);
 	u64 block = sector_to_block(top->layer, sector);
 	unsigned int state = chain_statemap_get(&top->layer->map, block);
 
 	if (state == DM_CHAIN_DAMAGED)
 		return -EIO;
 	if (state == DM_CHAIN_DATA)
-		return chain_write_part(k->ci, top, k->bio, sector, n);
-	return chain_copy_up(k->ci, 0, k->bio, block, state == DM_CHAIN_ZERO,
-			     sector, sector + n);
+		return chain_write_part(ci, top, bio, sector, n);
+	return chain_copy_up(ci, 0, bio, block, state == DM_CHAIN_ZERO, sector,
+			     sector + n);
 }
 
 /* Within a block of the base. */
@@ -279,12 +280,12 @@ static int write_block(const struct locked *k, sector_t sector, sector_t n)
 
 	whole_blocks(k->ci, &from, &to);
 	if (k->to_top || !unheld(k->ci, from, to))
-		return zero_or_write_top(k, sector, n);
+		return chain_write_top(k->ci, k->bio, sector, n);
 	r = write_base(k, sector, n);
 	if (!r || r == -EPERM)
 		return r;
 	WRITE_ONCE(k->ci->disk->rescan, true);
-	return zero_or_write_top(k, sector, n);
+	return chain_write_top(k->ci, k->bio, sector, n);
 }
 
 static int write_blocks(const struct locked *k, sector_t sector, sector_t n)
@@ -527,7 +528,7 @@ static void finish(const struct locked *k, int err)
 		return;
 	}
 	/* It may have gone to both. */
-	cb->flush_base = true;
+	cb->then = chain_flush_base;
 	chain_meta_flush(chain_top(k->ci)->layer, cb, false);
 }
 
@@ -578,14 +579,15 @@ static void flush_raw_work(struct work_struct *work)
 	bio_endio(bio);
 }
 
-void chain_flush_base(struct chain_bio *cb)
+void chain_flush_base(struct chain_bio *cb, blk_status_t status)
 {
 	struct chain_inst *ci = cb->inst;
 	unsigned int depth = READ_ONCE(ci->disk->route_flush);
 
-	cb->flush_base = false;
-	if (!depth) {
-		/* A cancelled commit has made it durable meanwhile. */
+	cb->then = NULL;
+	if (status || !depth) {
+		/* Without a depth: a cancelled commit has made it durable. */
+		chain_bio_to_bio(cb)->bi_status = status;
 		bio_endio(chain_bio_to_bio(cb));
 	} else if (is_raw(ci->order[depth])) {
 		INIT_WORK(&cb->work, flush_raw_work);

@@ -158,6 +158,61 @@ static int read_below(struct chain_inst *ci, unsigned int depth,
 	return r;
 }
 
+/* @n sectors of what is seen at the top. */
+static int read_seen(struct chain_inst *ci, sector_t sector, sector_t n, u8 *buf)
+{
+	sector_t size = chain_top(ci)->layer->size, run;
+	struct chain_att *owner;
+	unsigned int state;
+	int r = 0;
+
+	for (; n && !r; sector += run, n -= run, buf += run << SECTOR_SHIFT) {
+		run = n;
+		state = DM_CHAIN_ZERO;
+		if (sector < size)
+			run = chain_walk(ci, 0, ci->nr, sector,
+					 min(n, size - sector), &owner, &state);
+		if (state == DM_CHAIN_DATA)
+			r = chain_rw(owner, CHAIN_GUEST,
+				     (owner->data_sector + sector) << SECTOR_SHIFT,
+				     buf, run << SECTOR_SHIFT, REQ_OP_READ);
+		else if (state == DM_CHAIN_ZERO)
+			memset(buf, 0, run << SECTOR_SHIFT);
+		else
+			r = -EIO;
+	}
+	return r;
+}
+
+static int copy_seen(struct chain_inst *ci, struct chain_att *to, sector_t sector,
+		     sector_t n, u8 *buf)
+{
+	int r, idx = srcu_read_lock(&ci->disk->reads);
+
+	r = read_seen(ci, sector, n, buf);
+	srcu_read_unlock(&ci->disk->reads, idx);
+	if (r)
+		return r;
+	return chain_rw(to, CHAIN_JOB, (to->data_sector + sector) << SECTOR_SHIFT,
+			buf, n << SECTOR_SHIFT, REQ_OP_WRITE);
+}
+
+int chain_copy_seen(struct chain_inst *ci, struct chain_att *to, sector_t sector,
+		    sector_t n)
+{
+	struct bounce b;
+	sector_t part;
+	int r = 0;
+
+	bounce_get(ci->disk, &b, min_t(sector_t, n, 2048) << SECTOR_SHIFT);
+	for (; n && !r; sector += part, n -= part) {
+		part = min_t(sector_t, n, b.bytes >> SECTOR_SHIFT);
+		r = copy_seen(ci, to, sector, part, b.buf);
+	}
+	bounce_put(ci->disk, &b);
+	return r;
+}
+
 /* Copy the bio's bytes that lie in [sector, sector + n) to where they belong. */
 static void overlay_data(struct bio *bio, sector_t sector, sector_t n, u8 *buf)
 {

@@ -170,6 +170,7 @@ static void seal(struct chain_header *h, const struct chain_header *child,
 	h->sealed_by = child->uuid;
 	memcpy(h->child_path, child->child_path, sizeof(h->child_path));
 	h->cid = child->parent.cid;
+	chain_drop_mirror(h);
 	if (in_use)
 		return;
 	h->marks &= ~DM_CHAIN_MARK_IN_USE;

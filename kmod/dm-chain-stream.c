@@ -441,12 +441,12 @@ static int stream_finish(struct chain_job *job)
 }
 
 /* Cancelled by the user: nobody has to be told that there was a job. */
-static void stream_cancel(struct chain_job *job)
+static int stream_cancel(struct chain_job *job, int err)
 {
 	struct chain_layer *l = job->into;
 
 	if (chain_job_enter(job))
-		return;
+		return err;
 	if (!READ_ONCE(l->failed) && !chain_meta_sync(l) &&
 	    READ_ONCE(job->cancelled)) {
 		mutex_lock(&l->rw_mutex);
@@ -458,6 +458,7 @@ static void stream_cancel(struct chain_job *job)
 		mutex_unlock(&l->rw_mutex);
 	}
 	chain_job_leave(job);
+	return err;
 }
 
 const struct chain_job_ops chain_stream_ops = {

@@ -340,7 +340,7 @@ static int pivot(struct chain_member *m, unsigned int nr)
 {
 	m->error = chain_check_writable(m->ci);
 	if (!m->error)
-		m->error = chain_commit_pivot(m->ci, &m->pause_ns);
+		m->error = chain_job_pivot(m->ci, &m->pause_ns);
 	return m->error;
 }
 
@@ -477,6 +477,12 @@ void chain_growth_swap(struct chain_layer *l, struct chain_growth *g)
 	g->dir = NULL;
 	chain_meta_grow(l, g->meta);
 	l->size = g->size >> SECTOR_SHIFT;
+	/* Its header has another content id: they are of no use any more. */
+	l->tracks = false;
+	kvfree(l->track);
+	kvfree(l->tracked);
+	l->track = NULL;
+	l->tracked = NULL;
 }
 
 /*
@@ -551,6 +557,7 @@ static int grow(struct chain_inst *ci, struct resize *rs)
 	mutex_lock(&top->layer->rw_mutex);
 	*h = top->layer->hdr;
 	chain_random_id(&h->cid);
+	chain_drop_mirror(h);
 	r = chain_growth_write(top, rs->g, h);
 	mutex_unlock(&top->layer->rw_mutex);
 	kfree(h);

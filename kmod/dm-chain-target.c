@@ -73,6 +73,8 @@ static u8 row_of(const struct chain_args *args, unsigned int i)
 {
 	bool export = args->layers[args->nr_next].word == CHAIN_WORD_RO;
 
+	if (args->layers[i].word == CHAIN_WORD_TARGET)
+		return DM_CHAIN_OPROLE_MIRROR_TARGET;
 	if (i < args->nr_next)
 		return DM_CHAIN_OPROLE_GUEST_NEXT;
 	if (i == args->nr_next)
@@ -95,6 +97,8 @@ static const u8 access_of[][CHAIN_WHO_NR] = {
 	[DM_CHAIN_OPROLE_GUEST_NEXT] =    { NONE,  RW,   NONE },
 	[DM_CHAIN_OPROLE_EXPORT_TOP] =    { RO,    RO,   RO },
 	[DM_CHAIN_OPROLE_EXPORT_LOWER] =  { RO,    RO,   RO },
+	/* Until a job has it: see mirror_bind(). */
+	[DM_CHAIN_OPROLE_MIRROR_TARGET] = { NONE,  RW,   NONE },
 #undef RO
 #undef RW
 #undef NONE
@@ -254,6 +258,39 @@ static int check_next(struct chain_inst *ci, char **error)
 	return count[DM_CHAIN_ABSENT] == next->map.blocks ? 0 : -EINVAL;
 }
 
+static bool same_link(const struct chain_link *a, const struct chain_link *b)
+{
+	return a->format == b->format && a->size == b->size &&
+	       chain_id_equal(&a->uuid, &b->uuid) &&
+	       chain_id_equal(&a->cid, &b->cid);
+}
+
+/*
+ * A target of a mirror: as large as its source, at least. If it stands on
+ * anything, then on what the source stands on. Is it running already, this has
+ * been looked at: a parent's content id may have changed in the link since.
+ */
+static int check_target(struct chain_inst *ci, char **error)
+{
+	const struct chain_layer *top = chain_top(ci)->layer, *to;
+
+	if (!ci->target)
+		return 0;
+	to = ci->target->layer;
+	*error = "A read-only disk can't have a target of a mirror";
+	if (!chain_guest_rw(chain_top(ci)))
+		return -EINVAL;
+	*error = "The target of a mirror is smaller than its source";
+	if (to->size < top->size)
+		return -EINVAL;
+	*error = "The target of a mirror stands on another parent than its source";
+	if (to->format == DM_CHAIN_FORMAT_RAW ||
+	    to->hdr.parent.format == DM_CHAIN_FORMAT_NONE)
+		return 0;
+	return top->format == DM_CHAIN_FORMAT_CHAIN &&
+	       same_link(&to->hdr.parent, &top->hdr.parent) ? 0 : -EINVAL;
+}
+
 static int check_running(struct chain_inst *ci, char **error)
 {
 	unsigned int i, lbs;
@@ -276,7 +313,7 @@ static int check_running(struct chain_inst *ci, char **error)
 		*error = "The running top is rw: close the disk to make it ro";
 		return -EINVAL;
 	}
-	if (chain_drops_held(ci)) {
+	if (chain_drops_held(ci) || chain_jobs_lack_target(ci)) {
 		*error = "The table drops a layer that a job holds";
 		return -EBUSY;
 	}
@@ -312,6 +349,8 @@ static int check_table(struct chain_inst *ci, char **error)
 		r = check_links(ci, error);
 	if (!r)
 		r = check_next(ci, error);
+	if (!r)
+		r = check_target(ci, error);
 	return r;
 }
 
@@ -347,7 +386,7 @@ static struct chain_inst *inst_alloc(struct dm_target *ti, unsigned int nr)
 	ci->ti = ti;
 	INIT_LIST_HEAD(&ci->list);
 	ci->atts = kvcalloc(nr, sizeof(*ci->atts), GFP_KERNEL);
-	/* One more than there are: a switch puts "next" in front. */
+	/* One more than there are: a switch puts what is new in front. */
 	ci->order = kvcalloc(nr + 1, sizeof(*ci->order), GFP_KERNEL);
 	if (!ci->atts || !ci->order) {
 		inst_free(ci);
@@ -379,6 +418,8 @@ static int get_layers(struct chain_inst *ci, const struct chain_args *args,
 		}
 		if (att->word == CHAIN_WORD_NEXT)
 			ci->next = att;
+		else if (att->word == CHAIN_WORD_TARGET)
+			ci->target = att;
 		else
 			ci->order[ci->nr++] = att;
 	}
@@ -416,7 +457,7 @@ static int inst_fill(struct chain_inst *ci, const struct chain_args *args,
 	int r = check_duplicates(args, error);
 
 	if (!r && args->nr_next > 1) {
-		*error = "One layer at most can be next";
+		*error = "One layer at most can be next or target";
 		r = -EINVAL;
 	}
 	if (!r)
@@ -571,6 +612,8 @@ static void chain_resume(struct dm_target *ti)
 	if (disk->live != ci)
 		tell_upgrades(disk->live, ci);
 	disk->live = ci;
+	disk->tracking = chain_guest_rw(chain_top(ci)) &&
+			 READ_ONCE(chain_top(ci)->layer->tracks);
 	chain_jobs_bind(disk);
 	mutex_unlock(&chain_registry_mutex);
 	bind_metas(ci);
@@ -595,12 +638,13 @@ static void print_att(char *result, unsigned int maxlen, unsigned int *size,
 static void print_table(const struct chain_inst *ci, char *result,
 			unsigned int maxlen)
 {
+	const struct chain_att *extra = ci->next ?: ci->target;
 	unsigned int sz = 0, i;
 
 	/* What was dropped is not in the table that stands for this disk. */
-	DMEMIT("%u", ci->nr + (ci->next ? 1 : 0));
-	if (ci->next)
-		print_att(result, maxlen, &sz, ci->next);
+	DMEMIT("%u", ci->nr + (extra ? 1 : 0));
+	if (extra)
+		print_att(result, maxlen, &sz, extra);
 	for (i = 0; i < ci->nr; i++)
 		print_att(result, maxlen, &sz, ci->order[i]);
 }

@@ -57,6 +57,7 @@ struct chain_disk;
 struct chain_inst;
 struct chain_job;
 struct chain_meta;
+struct chain_mirror;
 struct chain_monitor;
 
 /**
@@ -90,6 +91,10 @@ struct chain_place {
  *	registry_mutex, stable while written
  * @failed: a flush or metadata write failed: no more writes until re-opened
  * @lifted: in the range of a commit: where it ends means nothing
+ * @track: a bit for each sector of the map: flagged as changed; NULL: nobody asks.
+ *	Changes while its one user is suspended, or before it has one
+ * @tracked: the same, durably
+ * @tracks: it has a record by which they have to be right
  */
 struct chain_layer {
 	struct list_head list;
@@ -110,6 +115,9 @@ struct chain_layer {
 	struct chain_meta *meta;
 	bool failed;
 	bool lifted;
+	bool tracks;
+	unsigned long *track;
+	unsigned long *tracked;
 };
 
 /* Who wants an I/O done: the gate asks. */
@@ -158,6 +166,7 @@ struct chain_att {
  * @by_slot: attachment of each slot of the disk, or NULL
  * @nr_slots: entries of @by_slot
  * @next: attached in role "next", or NULL
+ * @target: attached in role "target", or NULL
  * @spare: an empty merged lookup, should the topology be another; after the
  *	resume the old one, to be freed
  */
@@ -170,6 +179,7 @@ struct chain_inst {
 	unsigned int nr_slots;
 	struct chain_merge *spare;
 	struct chain_att *next;
+	struct chain_att *target;
 	struct chain_att **order;
 	struct chain_att **by_slot;
 	struct chain_att *atts;
@@ -223,6 +233,9 @@ struct chain_inst {
  *	above it holds go there. Changes while suspended
  * @route_flush: the same: flushes cover that layer, too
  * @rescan: the base refused a write, and a layer above it has it
+ * @mirror: where all that the guest writes goes, too; changes while suspended
+ * @tracking: writes to what is not flagged as changed wait until it is. Set while
+ *	suspended
  */
 struct chain_disk {
 	struct list_head list;
@@ -264,6 +277,8 @@ struct chain_disk {
 	unsigned int route;
 	unsigned int route_flush;
 	bool rescan;
+	struct chain_mirror *mirror;
+	bool tracking;
 };
 
 /**
@@ -281,8 +296,15 @@ struct chain_disk {
  * @iter: of a routed write, to be done again elsewhere if it fails
  * @srcu: of a counted read
  * @fua: the bio waits for the map as a flush does
- * @flush_base: a flush, done for the top, has to be done for the base
  * @to_top: a routed write that the base refused
+ * @missed: mirrored: the target does not have it
+ * @then: in a meta's list of waiters: what is done at the end of the round; NULL:
+ *	the bio ends
+ * @pending: mirrored: requests under way
+ * @status: mirrored: of the source
+ * @to_status: mirrored: of the target
+ * @to_block: mirrored: @to_nr blocks of the target from it on become data
+ * @to_nr: 0: none do
  */
 struct chain_bio {
 	struct chain_inst *inst;
@@ -298,8 +320,14 @@ struct chain_bio {
 	struct bvec_iter iter;
 	int srcu;
 	bool fua;
-	bool flush_base;
 	bool to_top;
+	bool missed;
+	void (*then)(struct chain_bio *cb, blk_status_t status);
+	atomic_t pending;
+	blk_status_t status;
+	blk_status_t to_status;
+	u64 to_block;
+	u32 to_nr;
 };
 
 static inline struct bio *chain_bio_to_bio(struct chain_bio *cb)
@@ -342,6 +370,12 @@ static inline sector_t block_to_sector(const struct chain_layer *l, u64 b)
 static inline u32 block_sectors(const struct chain_layer *l)
 {
 	return 1U << l->block_sectors_shift;
+}
+
+/* Blocks of the layer; a raw one has none, but is locked by the like of them. */
+static inline u64 layer_blocks(const struct chain_layer *l)
+{
+	return sector_to_block(l, l->size + block_sectors(l) - 1);
 }
 
 /* dm-chain-io.c: the gate, and I/O of the target's own */
@@ -388,8 +422,8 @@ int chain_flush_dev(struct chain_att *att);
 
 /* dm-chain-grant.c: who holds which layer */
 
-/* What the tables of a disk can hold: DM_CHAIN_OPROLE_GUEST_*, _EXPORT_*. */
-#define CHAIN_USE_ROWS	(DM_CHAIN_OPROLE_EXPORT_LOWER + 1)
+/* What the tables of a disk can hold: GUEST_*, EXPORT_*, MIRROR_TARGET. */
+#define CHAIN_USE_ROWS	(DM_CHAIN_OPROLE_MIRROR_TARGET + 1)
 
 /**
  * struct chain_use - the tables of a disk have a layer
@@ -492,6 +526,9 @@ int chain_hold(struct chain_inst *ci, const u32 *rows, struct chain_holder *h,
  * disk's worker then makes it durable and takes its in-use mark off.
  */
 void chain_release(struct chain_holder *h);
+
+/** chain_others_hold() - has a token but that of @id one of the first @n layers */
+bool chain_others_hold(const struct chain_inst *ci, u64 id, unsigned int n);
 
 /** chain_drops_held() - does the table lack a layer that somebody holds */
 bool chain_drops_held(const struct chain_inst *ci);
@@ -666,13 +703,23 @@ void chain_meta_bind(struct chain_att *att);
  */
 void chain_meta_set(struct chain_layer *l, u64 block, u64 n, unsigned int state);
 
+/**
+ * chain_meta_flag() - a sector of the map is flagged as changed, or not
+ * @l: open read-write, with @track
+ * @sector: of the map
+ * @on: if so
+ *
+ * On disk with the next round. Context: any.
+ */
+void chain_meta_flag(struct chain_layer *l, u64 sector, bool on);
+
 /** chain_meta_durable() - is what the map says of @block on disk, flushed */
 bool chain_meta_durable(struct chain_layer *l, u64 block);
 
 /**
  * chain_meta_flush() - complete a bio when all acknowledged before is durable, map included
  * @l: open read-write
- * @cb: of the bio
+ * @cb: of the bio, with @then
  * @can_submit: the caller is map(): a round may be submitted from here
  *
  * Context: any; does not wait.
@@ -828,6 +875,20 @@ void chain_unpark(struct chain_disk *disk);
  * touched any more; its work starts again.
  */
 bool chain_lock_or_park(struct chain_bio *cb, u64 block, u32 n);
+
+/** chain_write_top() - a part of a block is written, or zeroed; it is locked */
+int chain_write_top(struct chain_inst *ci, struct bio *bio, sector_t sector,
+		    sector_t n);
+
+/**
+ * chain_copy_seen() - what is seen in a range is written elsewhere; waits
+ * @ci: table
+ * @to: attachment, for jobs
+ * @sector: of the disk
+ * @n: behind the disk's end zeroes are written
+ */
+int chain_copy_seen(struct chain_inst *ci, struct chain_att *to, sector_t sector,
+		    sector_t n);
 
 /** chain_submit() - a deferred bio goes to @att, past the gate */
 void chain_submit(struct chain_att *att, struct bio *bio);
@@ -1039,20 +1100,18 @@ void chain_jobs_bind(struct chain_disk *d);
 /** chain_jobs_end() - the disk goes: they end, and touch nothing any more */
 void chain_jobs_end(struct chain_disk *d);
 
-/**
- * chain_job_ready() - the active commit of a disk, if it can be pivoted
- * @d: disk
- * @error: set to -ENOENT: there is none; -EAGAIN: not ready
- *
- * It can't be cancelled then until chain_job_pivoted(). registry_mutex held.
- */
-struct chain_job *chain_job_ready(struct chain_disk *d, int *error);
-/** chain_job_pivoted() - 0: it was; waits until the job has ended */
-void chain_job_pivoted(struct chain_job *job, int error);
-void chain_jobs_exit(void);
+/** chain_jobs_lack_target() - is it a table without the target of a mirror */
+bool chain_jobs_lack_target(const struct chain_inst *ci);
 
-/* dm-chain-commit.c */
-int chain_commit_pivot(struct chain_inst *ci, u64 *pause);
+/**
+ * chain_job_pivot() - the disk goes on where its active commit or mirror leads
+ * @ci: live table, claimed
+ * @pause: set to how long it was held back
+ *
+ * Return: 0 when the job has ended; -ENOENT: there is none; -EAGAIN: not ready.
+ */
+int chain_job_pivot(struct chain_inst *ci, u64 *pause);
+void chain_jobs_exit(void);
 
 /* dm-chain-monitor.c */
 struct chain_monitor *chain_monitor_create(struct dm_chain_monitor *arg);
@@ -1067,10 +1126,53 @@ __poll_t chain_monitor_poll(struct chain_monitor *m, struct file *file,
 /** chain_map_route() - a write, discard or write-zeroes, instead of chain_map() */
 int chain_map_route(struct chain_inst *ci, struct bio *bio);
 /** chain_flush_base() - a flush is done for the top: now for the base */
-void chain_flush_base(struct chain_bio *cb);
+void chain_flush_base(struct chain_bio *cb, blk_status_t status);
 /** chain_map_tracked() - count a read; @map is what maps it */
 int chain_map_tracked(struct chain_inst *ci, struct bio *bio,
 		      int (*map)(struct chain_inst *ci, struct bio *bio));
+
+/* dm-chain-track.c: what has been written since a mirror was cut off */
+
+/** chain_track_alloc() - room for flags of @l, none is set; -ENOMEM */
+int chain_track_alloc(const struct chain_layer *l, unsigned long **track,
+		      unsigned long **tracked);
+
+/** chain_is_flagged() - may this be written, as far as flags go */
+static inline bool chain_is_flagged(const struct chain_inst *ci, sector_t sector)
+{
+	const struct chain_layer *l = chain_top(ci)->layer;
+
+	return !READ_ONCE(ci->disk->tracking) ||
+	       test_bit(sector_to_block(l, sector) / DM_CHAIN_SECTOR_BLOCKS,
+			l->tracked);
+}
+
+/**
+ * chain_flag() - flag what a bio is about to write, durably
+ * @ci: table
+ * @bio: within one sector of the map of the top
+ * @then: called when it is; who gets a status has to end the bio
+ *
+ * Context: any; doesn't wait.
+ */
+void chain_flag(struct chain_inst *ci, struct bio *bio,
+		void (*then)(struct chain_bio *cb, blk_status_t status));
+/** chain_flagged() - in @then: it is durable */
+void chain_flagged(struct chain_bio *cb);
+
+/** chain_map_track() - a write whose place is not flagged yet */
+int chain_map_track(struct chain_inst *ci, struct bio *bio);
+
+/* dm-chain-both.c: guest I/O while the disk is mirrored */
+
+/** chain_one_run() - as much from the start of a bio on as can be one request */
+sector_t chain_one_run(const struct chain_layer *l, const struct bio *bio,
+		       unsigned int *state);
+
+/** chain_map_both() - a write, discard or write-zeroes, instead of chain_map() */
+int chain_map_both(struct chain_inst *ci, struct bio *bio);
+/** chain_flush_both() - a flush, or a FUA write that was written */
+void chain_flush_both(struct chain_inst *ci, struct bio *bio);
 
 /* dm-chain-ctl.c */
 extern struct chain_id chain_instance;

@@ -58,6 +58,12 @@ static void tell_stopped(const char *name, const struct job_list *l)
 
 		if (l->jobs[i].left || !job_live(job))
 			continue;
+		if (job->type == DM_CHAIN_JOB_MIRROR) {
+			msg_warn("%s: its mirror (job %llu) stopped where it was, the copy is incomplete%s",
+				 name, (unsigned long long)job->id,
+				 job_tracked(job) ? "; dmchain job resume goes on when the disk is open again" : "");
+			continue;
+		}
 		msg_warn("%s: its %s (job %llu) stopped where it was; dmchain job resume %s goes on when it is open again",
 			 name, job_type_name(job->type),
 			 (unsigned long long)job->id, name);

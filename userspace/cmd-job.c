@@ -233,13 +233,17 @@ static int resume(struct order *o)
 	struct job_ask ask = { .background = !o->wait };
 	int ret;
 
+	if (o->e->left && o->e->job.type == DM_CHAIN_JOB_MIRROR)
+		return mirror_resume(o->e->job.disk, !o->wait);
 	if (o->e->left)
 		return run_record(o, &ask);
 	if (!o->wait)
 		return tell(o, DM_CHAIN_VERB_RESUME, 0);
 	job_signals();
 	ret = control_job_verb(o->ctl, o->e->job.id, DM_CHAIN_VERB_RESUME, 0);
-	return ret ? ret : job_follow(o->ctl, o->e->job.id, false);
+	/* Where the disk goes on after a mirror is not to be decided here. */
+	return ret ? ret : job_follow(o->ctl, o->e->job.id,
+				      o->e->job.type == DM_CHAIN_JOB_MIRROR);
 }
 
 static int cancel_left(struct order *o)
@@ -249,6 +253,8 @@ static int cancel_left(struct order *o)
 
 	if (o->e->job.type == DM_CHAIN_JOB_STREAM)
 		return run_record(o, &ask);
+	if (o->e->job.type == DM_CHAIN_JOB_MIRROR)
+		return mirror_forget(o->e->job.disk);
 	job_id(o->e, id);
 	return msg_fail(EXIT_FAILED,
 			"%s: commit %s can't be undone, its base is changed already, only finished; dmchain job resume %s",

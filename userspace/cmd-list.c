@@ -46,7 +46,7 @@ static unsigned int nr_layers(const struct table *t)
 	unsigned int i, nr = 0;
 
 	for (i = 0; i < t->nr; i++)
-		nr += strcmp(t->layers[i].role, "next") != 0;
+		nr += !table_extra(&t->layers[i]);
 	return nr;
 }
 
@@ -84,7 +84,7 @@ static char *top_path(const struct table *t)
 	unsigned int i;
 
 	for (i = 0; i < t->nr; i++)
-		if (strcmp(t->layers[i].role, "next"))
+		if (!table_extra(&t->layers[i]))
 			return disk_layer_path(t->layers[i].dev);
 	return NULL;
 }

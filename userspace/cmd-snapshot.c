@@ -83,7 +83,7 @@ static int check_table(const struct snapshot *s)
 	const struct table *t = &s->old;
 
 	if (t->read_only || strcmp(t->layers[0].role, "rw")) {
-		if (!strcmp(t->layers[0].role, "next"))
+		if (table_extra(&t->layers[0]))
 			return msg_fail(EXIT_REFUSED,
 					"%s: another layer is attached already; dmchain recover %s",
 					s->name, s->name);
@@ -112,31 +112,6 @@ static int check_top_path(const struct snapshot *s)
 	return msg_fail(EXIT_FAILED,
 			"%s: its top has no path by which a new layer could find it (%s); it was deleted, or opened by a descriptor without one",
 			s->name, path);
-}
-
-static bool place_on(const struct snapshot *s, dev_t disk)
-{
-	char *folder = strdup(s->path), *slash = folder ? strrchr(folder, '/') :
-							  NULL;
-	bool on = false;
-
-	if (slash) {
-		slash[slash == folder] = 0;
-		on = path_stands_on(access(s->path, F_OK) ? folder : s->path,
-				    disk);
-	}
-	free(folder);
-	return on;
-}
-
-/* The cycle would not even need a second disk: each write would cause another. */
-static int check_place(const struct snapshot *s)
-{
-	if (!place_on(s, s->disk))
-		return 0;
-	return msg_fail(EXIT_REFUSED,
-			"%s: lies on the disk %s itself; choose a place that doesn't",
-			s->path, s->name);
 }
 
 /* A disk can't be held still while another one that it stands on is. */
@@ -170,7 +145,7 @@ static int check_apart(const struct snapshot *s, const struct snapshot *on)
 
 	for (i = 0; i < s->old.nr && !ret; i++)
 		ret = check_layer_apart(s, on, s->old.layers[i].dev);
-	if (!ret && place_on(s, on->disk))
+	if (!ret && path_place_stands_on(s->path, on->disk))
 		ret = refuse_nested(s, on, s->path);
 	return ret;
 }
@@ -197,9 +172,9 @@ static int look(struct snapshot *s)
 	if (!ret)
 		ret = dm_table_read(s->name, &s->old, NULL);
 	if (!ret)
-		ret = check_table(s);
-	if (!ret)
 		ret = perm_ask(s->set->ctl, s->disk, s->name, DM_CHAIN_OP_SNAPSHOT);
+	if (!ret)
+		ret = check_table(s);
 	if (ret)
 		return ret;
 	if (!s->nr)
@@ -208,7 +183,7 @@ static int look(struct snapshot *s)
 	if (!s->top_path)
 		return msg_fail(EXIT_FAILED, "%s: out of memory", s->name);
 	ret = check_top_path(s);
-	return ret ? ret : check_place(s);
+	return ret ? ret : disk_check_place(s->name, s->disk, s->path);
 }
 
 /* The new top. */

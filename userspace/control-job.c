@@ -166,11 +166,11 @@ static int pivot_failed(const char *name, int err)
 		return 1;
 	case ENOENT:
 		return msg_fail(EXIT_FAILED,
-				"%s: has no commit of its active layer that could be pivoted to; dmchain job list %s",
+				"%s: has no mirror, and no commit of its active layer, that could be pivoted to; dmchain job list %s",
 				name, name);
 	case EBUSY:
 		return msg_fail(EXIT_REFUSED,
-				"%s: cannot pivot, it is suspended or another table is loaded; dmchain recover %s",
+				"%s: cannot pivot, it is suspended, another table is loaded (dmchain recover %s), or a job has layers that would go",
 				name, name);
 	case EIO:
 		return msg_fail(EXIT_FAILED,

@@ -3,13 +3,14 @@
  * What a killed controller left: finish it or undo it. Running it again, or
  * being killed in it, does no harm.
  */
+#include "job.h"
 #include "label.h"
-#include "online.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 /**
@@ -62,12 +63,12 @@ static bool longer(struct recovery *r, const struct dm_chain_layer *top,
 }
 
 /* Layers that were attached and never became part of the disk. */
-static bool drop_next(struct table *t)
+static bool drop_role(struct table *t, const char *role)
 {
 	unsigned int i, kept = 0;
 
 	for (i = 0; i < t->nr; i++)
-		if (strcmp(t->layers[i].role, "next"))
+		if (strcmp(t->layers[i].role, role))
 			t->layers[kept++] = t->layers[i];
 	i = t->nr;
 	t->nr = kept;
@@ -107,6 +108,36 @@ static bool dropped_left(struct recovery *r, const struct dm_chain_layer *l,
 	return any;
 }
 
+/* Is there a mirror that has not ended? If that can't be told, there may be. */
+static bool is_mirrored(int ctl, dev_t disk)
+{
+	struct dm_chain_job *jobs;
+	unsigned int i, nr;
+	bool yes = false;
+
+	if (control_jobs(ctl, 0, &jobs, &nr))
+		return true;
+	for (i = 0; i < nr; i++)
+		yes |= job_live(&jobs[i]) &&
+		       jobs[i].type == DM_CHAIN_JOB_MIRROR &&
+		       makedev(jobs[i].major, jobs[i].minor) == disk;
+	free(jobs);
+	return yes;
+}
+
+/* Who makes one ready has the lock: without a job it is of no use any more. */
+static bool target_left(struct recovery *r, int ctl, dev_t disk, struct table *t)
+{
+	unsigned int i;
+
+	for (i = 0; i < t->nr && strcmp(t->layers[i].role, "target"); i++)
+		;
+	if (i == t->nr || is_mirrored(ctl, disk) || !drop_role(t, "target"))
+		return false;
+	say(r, "target of a mirror detached");
+	return true;
+}
+
 /*
  * Whether the table has to be loaded anew, as @t then. As it is printed it
  * keeps all that a job uses: that is no matter to jobs.
@@ -117,7 +148,7 @@ static bool needs_reload(struct recovery *r, const struct dm_chain_layer *layers
 	/* After the switch the old top is still open for writing. */
 	bool change = was(r, "snapshot");
 
-	if ((r->note || r->ask) && drop_next(t)) {
+	if ((r->note || r->ask) && drop_role(t, "next")) {
 		change = true;
 		say(r, "prepared layer detached");
 	}
@@ -141,6 +172,7 @@ static int recover_table_of(struct recovery *r, int ctl, dev_t disk)
 	ret = dm_table_read(r->name, &t, NULL);
 	if (!ret) {
 		r->changed = needs_reload(r, layers, nr, &t);
+		r->changed |= target_left(r, ctl, disk, &t);
 		control_expedite(ctl, r->changed);
 		if (r->changed)
 			ret = dm_reload_resume(r->name, &t);
@@ -234,12 +266,21 @@ static bool never_used(const struct image *img)
 	return unused;
 }
 
-static bool is_made(const struct image *img, const char *uuid)
+/* The target of a mirror that was never begun. */
+static bool never_begun(const struct image *img)
+{
+	return img->hdr.marks & DM_CHAIN_MARK_INCOMPLETE &&
+	       chain_id_is_null(&img->hdr.job);
+}
+
+static bool is_made(const struct recovery *r, const struct image *img,
+		    const char *uuid)
 {
 	struct chain_id id;
 
 	return !img->is_bdev && id_parse(uuid, &id) &&
-	       chain_id_equal(&id, &img->hdr.uuid) && never_used(img);
+	       chain_id_equal(&id, &img->hdr.uuid) &&
+	       (was(r, "mirror") ? never_begun(img) : never_used(img));
 }
 
 static bool zeroes_at(int fd, off_t offset)
@@ -253,6 +294,12 @@ static bool zeroes_at(int fd, off_t offset)
 	return n >= 0;
 }
 
+/* The target of a mirror without a header: it may be in use elsewhere by now. */
+static bool raw_made(const struct recovery *r)
+{
+	return note_text(r, "raw");
+}
+
 /* Made and sized, and no header in it yet. */
 static bool half_made(const struct recovery *r, const char *path)
 {
@@ -264,7 +311,7 @@ static bool half_made(const struct recovery *r, const char *path)
 	if (fd < 0)
 		return false;
 	json_object_object_get_ex(r->note, "bytes", &o);
-	yes = !fstat(fd, &st) && S_ISREG(st.st_mode) &&
+	yes = !fstat(fd, &st) && S_ISREG(st.st_mode) && !(raw_made(r) && st.st_blocks) &&
 	      (!st.st_size || st.st_size == json_object_get_int64(o)) &&
 	      zeroes_at(fd, DM_CHAIN_SLOT0_OFFSET) &&
 	      zeroes_at(fd, DM_CHAIN_SLOT1_OFFSET);
@@ -306,10 +353,10 @@ static void recover_file(struct recovery *r)
 			say(r, "half-made layer removed");
 		return;
 	}
-	if (image_open(&img, path, DM_CHAIN_FORMAT_CHAIN,
-		       IMAGE_WRITE | IMAGE_ANY_MARK))
+	if (raw_made(r) || image_open(&img, path, DM_CHAIN_FORMAT_CHAIN,
+				      IMAGE_WRITE | IMAGE_ANY_MARK))
 		return;
-	if (is_made(&img, uuid) && !remove_made(r, path))
+	if (is_made(r, &img, uuid) && !remove_made(r, path))
 		say(r, "prepared layer removed");
 	image_close(&img);
 }

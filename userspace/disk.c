@@ -247,3 +247,26 @@ bool path_stands_on(const char *path, dev_t disk)
 {
 	return file_stands_on(path, disk, 0);
 }
+
+bool path_place_stands_on(const char *path, dev_t disk)
+{
+	char *folder = strdup(path), *slash = folder ? strrchr(folder, '/') : NULL;
+	bool on = false;
+
+	if (slash) {
+		slash[slash == folder] = 0;
+		on = path_stands_on(access(path, F_OK) ? folder : path, disk);
+	}
+	free(folder);
+	return on;
+}
+
+/* The cycle would not even need a second disk: each write would cause another. */
+int disk_check_place(const char *name, dev_t disk, const char *path)
+{
+	if (!path_place_stands_on(path, disk))
+		return 0;
+	return msg_fail(EXIT_REFUSED,
+			"%s: lies on the disk %s itself; choose a place that doesn't",
+			path, name);
+}

@@ -22,7 +22,7 @@
 
 #define NAME_MAX_LEN	127	/* DM_NAME_LEN of the kernel, with the NUL */
 #define REMOVE_TRIES	20	/* of 50 ms: udev or blkid may look just now */
-#define LAYER_TEXT	48	/* " MAJOR:MINOR chain next" and room */
+#define LAYER_TEXT	48	/* " MAJOR:MINOR chain target" and room */
 
 static void quiet(int level, const char *file, int line, int err,
 		  const char *fmt, ...)
@@ -181,13 +181,18 @@ static int table_load(const char *name, const struct table *t, bool force)
 
 static const char *role_find(const char *role)
 {
-	static const char *const roles[] = { "rw", "ro", "next" };
+	static const char *const roles[] = { "rw", "ro", "next", "target" };
 	unsigned int i;
 
-	for (i = 0; role && i < 3; i++)
+	for (i = 0; role && i < ARRAY_SIZE(roles); i++)
 		if (!strcmp(role, roles[i]))
 			return roles[i];
 	return NULL;
+}
+
+bool table_extra(const struct table_layer *l)
+{
+	return !strcmp(l->role, "next") || !strcmp(l->role, "target");
 }
 
 static bool layer_parse(struct table_layer *l, char **rest)

@@ -38,6 +38,7 @@
  *	job-range.c	which layers a job is about
  *	job-space.c	is there room for what a job moves
  *	job-run.c	a job from the question whether it may run to its start
+ *	mirror-target.c	the target of a mirror, new or prepared
  *	job-wait.c	waiting for a job, with its progress
  *	job-end.c	what is left to do when a job has ended
  *	job-list.c	jobs there are, running or cut off; JOB
@@ -377,6 +378,12 @@ int image_make(struct image *img, const char *path,
 /** image_make_commit() - headers and directory entry, durable; @img stays open.
  * What it fails to do image_make_undo() undoes. */
 int image_make_commit(struct image *img);
+/**
+ * image_renew() - a layer that nobody needs begins a new life: it holds nothing
+ *
+ * Cut off, its map is damaged; so it has a mark by which it is refused.
+ */
+int image_renew(struct image *img);
 /** image_make_undo() - remove (or empty) the file, or the headers of a device;
  * closes */
 void image_make_undo(struct image *img);
@@ -709,7 +716,7 @@ bool layer_capped(dev_t dev);
 struct table_layer {
 	dev_t dev;
 	uint32_t format;
-	const char *role;	/* "rw", "ro", "next" */
+	const char *role;	/* "rw", "ro", "next", "target" */
 };
 
 /**
@@ -773,6 +780,8 @@ int dm_table_read(const char *name, struct table *t, char **text);
  */
 int dm_table_look(const char *name, struct table *t, bool *gone);
 void dm_table_free(struct table *t);
+/** table_extra() - attached beside the layers, not part of what is seen */
+bool table_extra(const struct table_layer *l);
 /** dm_each() - every chain disk; @cb nonzero stops */
 int dm_each(int (*cb)(const char *name, dev_t dev, void *arg), void *arg);
 
@@ -818,6 +827,7 @@ int cmd_perm(int argc, char **argv);
 int cmd_stream(int argc, char **argv);
 int cmd_commit(int argc, char **argv);
 int cmd_pivot(int argc, char **argv);
+int cmd_mirror(int argc, char **argv);
 int cmd_job(int argc, char **argv);
 int cmd_monitor(int argc, char **argv);
 int cmd_rebase(int argc, char **argv);

@@ -128,10 +128,11 @@ static void decode_group(const struct image *img, const struct presence *p,
 
 	g->blank = all_zero(buf, DM_CHAIN_GROUP_BYTES);
 	g->invalid = chain_group_decode(img->hdr.map_seed, g->index, buf,
-					g->words);
+					g->words, &g->changed);
 	g->present = presence_get(p, g->index);
 	g->lost = p->bad[g->index / DM_CHAIN_PRESENCE_GROUPS];
 	g->damaged = g->present ? g->invalid : 0;
+	g->changed &= ~(g->invalid & ~g->damaged);
 	for (i = 0; i < DM_CHAIN_GROUP_SECTORS; i++)
 		if (g->invalid & ~g->damaged & 1U << i)
 			memset(g->words + i * CHAIN_SECTOR_WORDS, 0,
@@ -168,7 +169,8 @@ int map_group_write(struct image *img, const struct map_group *g)
 	uint8_t buf[DM_CHAIN_GROUP_BYTES], old[DM_CHAIN_GROUP_BYTES];
 	unsigned int i;
 
-	chain_group_encode(img->hdr.map_seed, g->index, g->words, buf);
+	chain_group_encode(img->hdr.map_seed, g->index, g->words, g->changed,
+			   buf);
 	if (g->damaged)
 		read_sectors(img, g->index, old);
 	for (i = 0; i < DM_CHAIN_GROUP_SECTORS; i++)

@@ -54,6 +54,34 @@ int job_pivot(int ctl, const char *name)
 	return ret;
 }
 
+static int mirror_ended(const struct dm_chain_job *job)
+{
+	unsigned long long id = job->id;
+	struct job_entry e = { .job = *job };
+	bool tracked = job_tracked(job);
+	const char *more = tracked ? "; to go on where it was: dmchain job resume " : "";
+	const char *more_disk = tracked ? job->disk : "";
+
+	if (job->error == -EILSEQ)
+		return msg_fail(EXIT_FAILED,
+				"%s: mirror failed (job %llu): the copy differs, first in %llu bytes at %llu; see what is wrong with where it lies%s%s",
+				job->disk, id,
+				(unsigned long long)job->bad_bytes,
+				(unsigned long long)job->bad_start, more,
+				more_disk);
+	if (job->error == -ECANCELED)
+		return msg_fail(EXIT_FAILED,
+				"%s: mirror cancelled (job %llu) before it was ready: the copy is incomplete%s%s",
+				job->disk, id, more, more_disk);
+	if (job->error == -ENODEV)
+		return msg_fail(EXIT_FAILED,
+				"%s: mirror stopped (job %llu), the disk was closed: the copy is incomplete%s%s",
+				job->disk, id, more, more_disk);
+	return msg_fail(EXIT_FAILED,
+			"%s: mirror failed (job %llu): %s; the copy is incomplete, the disk itself goes on%s%s",
+			job->disk, id, job_error_text(&e), more, more_disk);
+}
+
 static int cancelled(const struct dm_chain_job *job)
 {
 	unsigned long long id = job->id;
@@ -72,6 +100,8 @@ int job_ended(const struct dm_chain_job *job)
 	const char *type = job_type_name(job->type);
 	struct job_entry e = { .job = *job };
 
+	if (job->error && job->type == DM_CHAIN_JOB_MIRROR)
+		return mirror_ended(job);
 	if (job->error == -ECANCELED)
 		return cancelled(job);
 	if (job->error == -ENODEV)

@@ -28,6 +28,14 @@ bool job_live(const struct dm_chain_job *job)
 	return job->status != DM_CHAIN_JOB_CONCLUDED;
 }
 
+bool job_tracked(const struct dm_chain_job *job)
+{
+	static const uint8_t raw[sizeof(job->top)];
+
+	return memcmp(job->top, raw, sizeof(raw)) &&
+	       memcmp(job->into, raw, sizeof(raw));
+}
+
 static struct job_entry *add(struct job_list *l)
 {
 	struct job_entry *more = realloc(l->jobs, (l->nr + 1) * sizeof(*more));
@@ -91,6 +99,8 @@ static uint32_t record_type(const struct dm_chain_layer *layer,
 {
 	if (layer->record_type == DM_CHAIN_RECORD_STREAM)
 		return DM_CHAIN_JOB_STREAM;
+	if (layer->record_type == DM_CHAIN_RECORD_MIRROR)
+		return DM_CHAIN_JOB_MIRROR;
 	return index ? DM_CHAIN_JOB_COMMIT : DM_CHAIN_JOB_ACTIVE_COMMIT;
 }
 

@@ -27,7 +27,14 @@ static const char * const policies[] = {
 
 const char *job_type_name(uint32_t type)
 {
-	return type == DM_CHAIN_JOB_STREAM ? "stream" : "commit";
+	switch (type) {
+	case DM_CHAIN_JOB_STREAM:
+		return "stream";
+	case DM_CHAIN_JOB_MIRROR:
+		return "mirror";
+	default:
+		return "commit";
+	}
 }
 
 const char *job_status_name(uint32_t status)
@@ -86,6 +93,8 @@ const char *job_error_text(const struct job_entry *e)
 		return "cancelled";
 	case ENODEV:
 		return "the disk was closed";
+	case EILSEQ:
+		return "the copy differs";
 	default:
 		return strerror(e->job.error < 0 ? -e->job.error :
 						   e->job.error);
@@ -119,6 +128,10 @@ json_object *job_json(const struct job_entry *e)
 	json_object_object_add(o, "on-error",
 			       json_text(job_on_error_name(job->on_error)));
 	add_number(o, "errors", job->errors);
+	if (job->bad_bytes) {
+		add_number(o, "bad-start", job->bad_start);
+		add_number(o, "bad-bytes", job->bad_bytes);
+	}
 	return o;
 }
 

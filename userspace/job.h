@@ -59,6 +59,8 @@ int job_list_read(int ctl, const char *name, struct job_list *l);
 void job_list_free(struct job_list *l);
 /** job_live() - it has not ended */
 bool job_live(const struct dm_chain_job *job);
+/** job_tracked() - a mirror that can go on when it is cut off: chain to chain */
+bool job_tracked(const struct dm_chain_job *job);
 /** job_find() - JOB: a number, the start of a uuid, a disk's name */
 int job_find(const struct job_list *l, const char *arg,
 	     const struct job_entry **found);
@@ -228,6 +230,13 @@ void job_space_show(const struct job_space *s, const char *name);
  * Return: a negative exit code, or 0.
  */
 int job_run(const struct job_ask *ask);
+
+/* cmd-mirror.c */
+
+/** mirror_resume() - go on with a mirror that was cut off, as its record says */
+int mirror_resume(const char *name, bool background);
+/** mirror_forget() - drop that record */
+int mirror_forget(const char *name);
 
 /* job-end.c */
 

@@ -563,7 +563,7 @@ static int sync_layers(struct sync *s)
 		note_key(s, t.layers[i].dev);
 		one = !strcmp(t.layers[i].role, "next") ? 0 :
 		      label_apply_device(s->disk, t.layers[i].dev,
-					 strcmp(t.layers[i].role, "rw") ?
+					 !strcmp(t.layers[i].role, "ro") ?
 					 LABEL_RO : LABEL_RW);
 		ret = ret ? ret : one;
 	}

@@ -25,12 +25,14 @@ struct command {
 	const char *details;
 };
 
-#define JOB_OPTIONS							\
+#define JOB_POLICIES							\
 	"  --speed RATE   bytes a second, for instance 100M (default: no limit)\n" \
 	"  --on-error P   when a layer fails: report (default: the job ends), ignore (it goes\n" \
 	"                 on and fails in the end), stop (it pauses), enospc (it pauses if\n" \
 	"                 there is no room left, else it ends)\n"		\
-	"  --background   print the job's number and don't wait\n"	\
+	"  --background   print the job's number and don't wait\n"
+#define JOB_OPTIONS							\
+	JOB_POLICIES							\
 	"  --dry-run      tell how much there is to do, and what is missing\n"
 #define JOB_NOTES							\
 	"LAYER: an index (0 is the top), a path or fd:N, a UUID or its start. An interrupt\n" \
@@ -104,8 +106,23 @@ static const struct command commands[] = {
 	  "  --force        also if other children of these layers are lost by it, or there is\n"
 	  "                 not enough room\n"
 	  JOB_NOTES },
+	{ "mirror", cmd_mirror,
+	  "NAME PATH --format raw|chain [--shallow] [--existing] [--verify] [--pivot] [--speed RATE] [--on-error POLICY] [--background]",
+	  "copy an open disk to PATH, and from then on write both",
+	  "  --format F     of the copy; never guessed\n"
+	  "  --shallow      only what the top holds: the copy stands on what the top stands on\n"
+	  "  --existing     PATH was made before: empty (chain), as large as the disk at least;\n"
+	  "                 with --shallow on the parent that the top has. A block device that\n"
+	  "                 is to be raw needs no --existing, and loses its contents\n"
+	  "  --verify       read both and compare them before it is ready\n"
+	  "  --pivot        when it is ready let the disk go on in the copy\n"
+	  JOB_POLICIES
+	  "It waits until the copy is ready; dmchain pivot then lets the disk go on there, and\n"
+	  "dmchain job cancel leaves it as a complete copy of that instant. Cancelled before,\n"
+	  "or by an interrupt, it is incomplete and is refused. A copy that fails never fails\n"
+	  "the disk.\n" },
 	{ "pivot", cmd_pivot, "JOB|NAME",
-	  "end a commit of the active layer: the disk goes on in its base", "" },
+	  "end a mirror or a commit of the active layer: the disk goes on there", "" },
 	{ "job", cmd_job,
 	  "list [NAME] | show JOB | wait JOB [--timeout S] | pause JOB | resume JOB [--wait] | speed JOB RATE | cancel JOB",
 	  "look at jobs, and tell them what to do",

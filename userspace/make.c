@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -200,6 +201,21 @@ static int flush_folder(const struct image *img)
 		close(fd);
 	free(folder);
 	return ret;
+}
+
+int image_renew(struct image *img)
+{
+	int ret;
+
+	while (getrandom(&img->hdr.map_seed, sizeof(img->hdr.map_seed), 0) !=
+	       sizeof(img->hdr.map_seed))
+		;
+	ret = write_presence(img);
+	if (!ret)
+		ret = image_write_trailer(img);
+	if (!ret)
+		ret = image_flush(img);
+	return ret ? ret : image_write_header(img);
 }
 
 int image_make_commit(struct image *img)

@@ -31,6 +31,21 @@ static int refuse_sealed(const struct image *img)
 	return ret;
 }
 
+static int refuse_retired(const struct image *img)
+{
+	char *copy = hint_resolve(img->path, img->hdr.child_path);
+	char id[37];
+	int ret;
+
+	ret = msg_fail(EXIT_IMAGE,
+		       "%s: retired, the disk went on elsewhere, in %s (layer %s); open that, or this one --read-only",
+		       img->label,
+		       copy && *img->hdr.child_path ? copy : "path unknown",
+		       id_text(&img->hdr.sealed_by, id));
+	free(copy);
+	return ret;
+}
+
 /**
  * struct mark_rule - a mark that makes an image unfit
  * @mark: DM_CHAIN_MARK_*
@@ -68,6 +83,8 @@ static int refuse_by_rule(const struct image *img, const struct mark_rule *r)
 {
 	char job[37];
 
+	if (r->mark == DM_CHAIN_MARK_RETIRED && *img->hdr.child_path)
+		return refuse_retired(img);
 	if (chain_id_is_null(&img->hdr.job))
 		return msg_fail(EXIT_IMAGE, "%s: %s", img->label, r->text);
 	return msg_fail(EXIT_IMAGE, "%s: %s (job %s)", img->label, r->text,

@@ -93,6 +93,7 @@ int image_zero(struct image *img, uint64_t len, uint64_t offset);
  * @lost: its presence sector is damaged
  * @index: of the group
  * @words: states; a damaged sector's are DM_CHAIN_DAMAGED
+ * @changed: mask of sectors flagged as changed
  * @damaged: mask of damaged sectors
  * @invalid: mask of those that aren't valid: damaged, or never written
  * @blank: all bytes are zero
@@ -102,6 +103,7 @@ struct map_group {
 	bool lost;
 	uint64_t index;
 	uint64_t words[CHAIN_GROUP_WORDS];
+	uint8_t changed;
 	unsigned int damaged;
 	unsigned int invalid;
 	bool blank;

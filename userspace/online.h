@@ -231,6 +231,12 @@ char *disk_device_path(dev_t dev);
  */
 bool path_stands_on(const char *path, dev_t disk);
 
+/** path_place_stands_on() - likewise; @path need not be there, its folder counts then */
+bool path_place_stands_on(const char *path, dev_t disk);
+
+/** disk_check_place() - @path does not lie on the disk itself */
+int disk_check_place(const char *name, dev_t disk, const char *path);
+
 /* disk-info.c */
 
 /**

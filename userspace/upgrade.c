@@ -67,13 +67,13 @@ static int attach_writable(const char *name, const struct table_layer *l,
 	return ret;
 }
 
-/* The layers of a table come behind what is prepared. */
+/* The layers of a table come behind what is attached beside them. */
 static struct table_layer *layer_at(const struct table *t, unsigned int index)
 {
 	unsigned int i;
 
 	for (i = 0; i < t->nr; i++)
-		if (strcmp(t->layers[i].role, "next") && !index--)
+		if (!table_extra(&t->layers[i]) && !index--)
 			return &t->layers[i];
 	return NULL;
 }

@@ -59,6 +59,8 @@ static const struct good {
 	{ "2 n chain next a raw rw", NULL, 2, 1 },
 	{ "4 n chain next a chain rw b chain ro c raw ro", NULL, 4, 1 },
 	{ "3 n chain next m chain next a chain ro", NULL, 3, 2 },
+	{ "2 n raw target a chain rw", NULL, 2, 1 },
+	{ "3 n chain target a chain rw b raw ro", NULL, 3, 1 },
 	{ "1 a chain rw 0", "1 a chain rw", 1, 0 },
 	{ "1 a chain rw 1 force", NULL, 1, 0, true },
 	{ "2 a chain rw b raw ro 1 force", NULL, 2, 0, true },
@@ -148,18 +150,18 @@ static const struct bad {
 	{ "1 a chai rw", "chain or raw" },
 	{ "1 a none rw", "chain or raw" },
 	{ "1 a rw chain", "chain or raw" },
-	{ "1 a chain w", "rw, ro or next" },
-	{ "1 a chain RW", "rw, ro or next" },
-	{ "1 a chain target", "rw, ro or next" },
+	{ "1 a chain w", "rw, ro, next or target" },
+	{ "1 a chain RW", "rw, ro, next or target" },
+	{ "1 a chain targets", "rw, ro, next or target" },
 	{ "3 a chain ro b chain ro c raw rw", "A lower layer may be rw only if the top is" },
 	{ "2 a chain ro b chain rw", "A lower layer may be rw only if the top is" },
 	{ "2 a raw rw b chain ro", "Only the lowest layer may be raw" },
 	{ "2 a raw rw b raw ro", "Only the lowest layer may be raw" },
 	{ "3 a chain rw b raw ro c chain ro", "Only the lowest layer may be raw" },
 	{ "2 n raw next a chain rw", "Only the lowest layer may be raw" },
-	{ "2 a chain rw n chain next", "next must come before" },
-	{ "3 a chain rw n chain next b chain ro", "next must come before" },
-	{ "3 n chain next a chain rw m chain next", "next must come before" },
+	{ "2 a chain rw n chain next", "next and target must come before" },
+	{ "3 a chain rw n chain next b chain ro", "next and target must come before" },
+	{ "3 n chain next a chain rw m chain next", "next and target must come before" },
 	{ "1 n chain next", "at least one layer" },
 	{ "2 n chain next m chain next", "at least one layer" },
 	{ "2 a chain rw a chain ro", "one place only" },
@@ -249,7 +251,7 @@ static void args_long(struct kunit *test)
 	l = long_line(test, 9, 1);
 	KUNIT_ASSERT_EQ(test, parse(l, &args, &error), -EINVAL);
 	KUNIT_EXPECT_STREQ(test, error,
-			   "Role next is possible for at most 8 devices");
+			   "Roles next and target are possible for at most 8 devices");
 }
 
 /* A buffer of any size gets the beginning of the line and no byte more. */

@@ -518,7 +518,7 @@ static struct group *random_group(struct kunit *test, u32 seed)
 	KUNIT_ASSERT_NOT_NULL(test, g);
 	prandom_seed_state(&rnd, seed);
 	random_words(&rnd, g->words, CHAIN_GROUP_WORDS);
-	chain_group_encode(SEED, 5, g->words, g->buf);
+	chain_group_encode(SEED, 5, g->words, 0, g->buf);
 	return g;
 }
 
@@ -600,15 +600,16 @@ static void group_damage(struct kunit *test)
 {
 	struct group *g = random_group(test, 18);
 	unsigned int mask, i, at;
+	u8 changed;
 
 	for (mask = 0; mask < 256; mask++) {
-		chain_group_encode(SEED, 5, g->words, g->buf);
+		chain_group_encode(SEED, 5, g->words, 0, g->buf);
 		memset(g->back, 0xee, sizeof(g->back));
 		for (i = 0; i < 8; i++)
 			if (mask & 1U << i)
 				g->buf[i * 512 + mask * 2] ^= 0x10;
 		KUNIT_ASSERT_EQ(test, chain_group_decode(SEED, 5, g->buf,
-							 g->back), mask);
+							 g->back, &changed), mask);
 		for (i = 0; i < CHAIN_GROUP_WORDS; i++) {
 			at = i / CHAIN_SECTOR_WORDS;
 			KUNIT_ASSERT_EQ(test, g->back[i],
@@ -623,29 +624,31 @@ static void group_misplaced(struct kunit *test)
 {
 	struct group *g = random_group(test, 19);
 	u8 sector[512];
+	u8 changed;
 
 	memcpy(sector, g->buf, 512);
 	memcpy(g->buf, g->buf + 3 * 512, 512);
 	memcpy(g->buf + 3 * 512, sector, 512);
-	KUNIT_EXPECT_EQ(test, chain_group_decode(SEED, 5, g->buf, g->back),
+	KUNIT_EXPECT_EQ(test, chain_group_decode(SEED, 5, g->buf, g->back, &changed),
 			1 << 0 | 1 << 3);
-	chain_group_encode(SEED, 5, g->words, g->buf);
-	KUNIT_EXPECT_EQ(test, chain_group_decode(SEED, 6, g->buf, g->back),
+	chain_group_encode(SEED, 5, g->words, 0, g->buf);
+	KUNIT_EXPECT_EQ(test, chain_group_decode(SEED, 6, g->buf, g->back, &changed),
 			0xff);
-	KUNIT_EXPECT_EQ(test, chain_group_decode(SEED ^ 1, 5, g->buf, g->back),
+	KUNIT_EXPECT_EQ(test, chain_group_decode(SEED ^ 1, 5, g->buf, g->back, &changed),
 			0xff);
 	memset(g->buf, 0, sizeof(g->buf));
-	KUNIT_EXPECT_EQ(test, chain_group_decode(SEED, 5, g->buf, g->back),
+	KUNIT_EXPECT_EQ(test, chain_group_decode(SEED, 5, g->buf, g->back, &changed),
 			0xff);
 }
 
 static void group_empty(struct kunit *test)
 {
 	struct group *g = random_group(test, 20);
+	u8 changed;
 
-	chain_group_encode(SEED, 1ULL << 20, NULL, g->buf);
+	chain_group_encode(SEED, 1ULL << 20, NULL, 0, g->buf);
 	KUNIT_EXPECT_EQ(test, chain_group_decode(SEED, 1ULL << 20, g->buf,
-						 g->back), 0);
+						 g->back, &changed), 0);
 	KUNIT_EXPECT_NULL(test, memchr_inv(g->back, 0, sizeof(g->back)));
 }
 

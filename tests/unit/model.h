@@ -150,12 +150,15 @@ enum plant {
 	COMPLETE_FIRST,		/* target complete, then source retired */
 	RETIRE_FIRST,		/* source retired, then target prepared */
 	PIVOT_WITHOUT_FLUSH,
+	MIRROR_FLUSH_SOURCE,	/* a guest's flush leaves the target out */
+	CANCEL_COMPLETE_FIRST,	/* target complete before its F1 */
 	TRACK_FROM_CACHE,	/* source not flushed before copying starts */
 	TRACK_LATE,		/* flag not durable before the write */
 	TRACK_FROM_CUR,		/* flag written with the map as it is */
 	TRACK_NO_PRESENCE,	/* flag in a group that isn't present */
 	TRACK_CLEAR_EARLY,	/* cleared without flushing both */
 	TRACK_ANY_WRITER,	/* untracked writers don't void the flags */
+	TRACK_ENDS_EARLY,	/* no flags, while the target may be resumed */
 
 	NR_PLANTS
 };

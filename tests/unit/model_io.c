@@ -648,6 +648,11 @@ static int start_flush(struct state *s, int me, const struct guest_op *op)
 	struct disk *k = &s->d[op->disk];
 	u8 layers = k->written | BIT(k->chain.l[0]);
 
+	/* What was zeroed is a change of the target's map, too. */
+	if (k->mirror)
+		layers |= BIT(k->mirror - 1);
+	if (k->mirror && planted(MIRROR_FLUSH_SOURCE))
+		layers &= ~BIT(k->mirror - 1);
 	if (k->hold && !planted(FLUSH_NOT_HELD))
 		return STEP_WAIT;
 	for (int b = 0; b < NR_BLOCKS; b++)

@@ -179,13 +179,9 @@ static int mirror_copied(struct state *s, int me)
 	return go_to(s, me, mirror_pick);
 }
 
-static int mirror_pause(struct state *s, int me)
+/* The guest goes on, and writes and flushes both sides until the switch. */
+static int mirror_flush(struct state *s, int me)
 {
-	struct disk *k = disk_of(s, me);
-
-	if (k->inflight)
-		return STEP_WAIT;
-	k->paused = 1;
 	if (!planted(PIVOT_WITHOUT_FLUSH)) {
 		ask_round(s, 0, me);
 		ask_round(s, 1, me);
@@ -228,10 +224,11 @@ static int mirror_switch(struct state *s, int me)
 {
 	struct disk *k = disk_of(s, me);
 
+	if (k->inflight)
+		return STEP_WAIT;
 	k->chain = (struct chain){ .n = 1, .l = { 1 } };
 	k->mirror = k->tracking = 0;
 	k->written = 0;
-	k->paused = 0;
 	return STEP_NEXT;
 }
 
@@ -243,11 +240,11 @@ static int mirror_switch(struct state *s, int me)
 
 const struct step op_mirror[] = {
 	MIRROR_COPY,
-	STEP("pivot: suspend, F1 both", mirror_pause),
-	STEP("pivot: F1 done", wait_rounds),
 	HEADER("pivot: header D {prepared J by S}", BIT(0) | BIT(1), build_prepared),
+	STEP("pivot: F1 both", mirror_flush),
+	STEP("pivot: F1 done", wait_rounds),
 	HEADER("pivot: header S {retired to D}", BIT(0), build_retired),
-	STEP("pivot: resume on D", mirror_switch),
+	STEP("pivot: suspended: D is the top", mirror_switch),
 	HEADER("pivot: header D {complete}", BIT(1), build_complete),
 	STEP("pivoted", finish),
 };
@@ -257,30 +254,51 @@ const struct step op_mirror_copy[] = {
 	STEP("mirror: ready", finish),
 };
 
-/* Cancelled when ready: D is a complete copy of this instant. */
-static int cancel_promise(struct state *s, int me)
+/* Cancelled when ready, suspended: D is a complete copy of this instant. */
+static int cancel_leave(struct state *s, int me)
 {
-	if (!rounds_done(s, me))
+	struct disk *k = disk_of(s, me);
+
+	if (k->inflight)
 		return STEP_WAIT;
 	record_live(s, actor_arg(s, me), 1, header_in_force(s, 1)->cid);
+	k->mirror = 0;
+	k->written &= ~BIT(1);
+	if (planted(TRACK_ENDS_EARLY))
+		k->tracking = 0;
 	return STEP_NEXT;
 }
 
-static int cancel_detach(struct state *s, int me)
+static int cancel_flush(struct state *s, int me)
 {
-	disk_of(s, me)->mirror = 0;
-	disk_of(s, me)->written &= ~BIT(1);
+	if (!planted(CANCEL_COMPLETE_FIRST))
+		ask_round(s, 1, me);
 	return STEP_NEXT;
+}
+
+static void build_forgotten(struct state *s, int me, int l, struct hdr *h)
+{
+	(void)s;
+	(void)me;
+	(void)l;
+	h->track_cid = 0;
+}
+
+/* Nobody can go on with it any more. */
+static int cancel_forget(struct state *s, int me)
+{
+	disk_of(s, me)->tracking = 0;
+	return STEP_END;
 }
 
 const struct step op_mirror_cancel[] = {
 	MIRROR_COPY,
-	STEP("cancel: suspend, F1 both", mirror_pause),
-	STEP("cancel: F1 done", cancel_promise),
+	STEP("cancel: suspended: D is left", cancel_leave),
+	STEP("cancel: F1 D", cancel_flush),
+	STEP("cancel: F1 done", wait_rounds),
 	HEADER("cancel: header D {complete}", BIT(1), build_complete),
-	STEP("cancel: detach", cancel_detach),
-	STEP("cancel: resume on S", resume),
-	STEP("cancelled", finish),
+	HEADER("cancel: header S {no record}", BIT(0), build_forgotten),
+	STEP("cancelled: no flags any more", cancel_forget),
 };
 
 /* --- change flags are cleared while ready --- */

@@ -590,23 +590,29 @@ static void groups_lose_single_sectors(void **state)
 	static u64 words[CHAIN_GROUP_WORDS], out[CHAIN_GROUP_WORDS];
 	static u8 buf[DM_CHAIN_GROUP_BYTES];
 	unsigned int lost, i;
+	u8 changed;
 
 	(void)state;
 	random_bytes(words, sizeof(words));
 	for (lost = 0; lost < 256; lost++) {
-		chain_group_encode(42, 9, words, buf);
+		u8 flags = rng();
+
+		chain_group_encode(42, 9, words, flags, buf);
 		for (i = 0; i < DM_CHAIN_GROUP_SECTORS; i++)
 			if (lost & 1U << i)
 				buf[i * 512 + rng() % 512] ^= 0x10;
-		assert_int_equal(chain_group_decode(42, 9, buf, out), lost);
+		assert_int_equal(chain_group_decode(42, 9, buf, out, &changed), lost);
+		/* What is lost may have been flagged. */
+		assert_int_equal(changed, flags | lost);
 		for (i = 0; i < CHAIN_GROUP_WORDS; i++)
 			assert_int_equal(out[i],
 				lost & 1U << i / CHAIN_SECTOR_WORDS ?
 				CHAIN_WORD_DAMAGED : words[i]);
 	}
-	assert_int_equal(chain_group_decode(42, 8, buf, out), 0xff);
-	chain_group_encode(42, 9, NULL, buf);
-	assert_int_equal(chain_group_decode(42, 9, buf, out), 0);
+	assert_int_equal(chain_group_decode(42, 8, buf, out, &changed), 0xff);
+	chain_group_encode(42, 9, NULL, 0, buf);
+	assert_int_equal(chain_group_decode(42, 9, buf, out, &changed), 0);
+	assert_int_equal(changed, 0);
 	for (i = 0; i < CHAIN_GROUP_WORDS; i++)
 		assert_int_equal(out[i], 0);
 }
@@ -845,6 +851,7 @@ static void hostile_slots_and_sectors(void **state)
 	static u64 words[CHAIN_GROUP_WORDS];
 	static struct chain_header h, out;
 	unsigned int i, stale;
+	u8 changed;
 
 	(void)state;
 	full_header(&h);
@@ -861,7 +868,7 @@ static void hostile_slots_and_sectors(void **state)
 			assert_usable(&out);
 		assert_true(stale < 3);
 		random_bytes(slot0, sizeof(slot0));
-		assert_int_equal(chain_group_decode(rng(), rng(), slot0, words),
+		assert_int_equal(chain_group_decode(rng(), rng(), slot0, words, &changed),
 				 0xff);
 	}
 }
@@ -874,6 +881,35 @@ static void every_status_has_words(void **state)
 	for (i = 0; i <= CHAIN_HEADER_SPLIT; i++)
 		assert_string_not_equal(chain_header_strerror(i), "unknown");
 	assert_string_equal(chain_header_strerror(99), "unknown");
+}
+
+/* Changes are tracked while the record has the layer's own content id. */
+static void mirrors_are_tracked_by_content_id(void **state)
+{
+	static struct chain_header h, out;
+	static u8 slot[DM_CHAIN_HEADER_BYTES];
+
+	(void)state;
+	assert_int_equal(chain_header_init(&h, 1 << 20, 1 << 20, 12), 0);
+	memset(&h.uuid, 1, sizeof(h.uuid));
+	memset(&h.cid, 2, sizeof(h.cid));
+	h.marks = DM_CHAIN_MARK_JOB;
+	h.record.type = DM_CHAIN_RECORD_MIRROR;
+	h.record.base_format = DM_CHAIN_FORMAT_CHAIN;
+	memset(&h.record.base, 3, sizeof(h.record.base));
+	h.record.c0 = h.cid;
+	chain_header_encode(&h, slot);
+	assert_int_equal(chain_header_decode(slot, &out), CHAIN_HEADER_OK);
+	assert_true(chain_is_tracked(&out));
+	assert_false(chain_has_record(&out));
+	out.cid.b[0] ^= 1;
+	assert_false(chain_is_tracked(&out));
+	out = h;
+	out.marks = 0;
+	assert_false(chain_is_tracked(&out));
+	h.record.base_format = DM_CHAIN_FORMAT_RAW;
+	chain_header_encode(&h, slot);
+	assert_int_equal(chain_header_decode(slot, &out), CHAIN_HEADER_GEOMETRY);
 }
 
 int main(void)
@@ -895,6 +931,7 @@ int main(void)
 		cmocka_unit_test(each_sector_byte_counts),
 		cmocka_unit_test(sectors_know_their_place),
 		cmocka_unit_test(groups_lose_single_sectors),
+		cmocka_unit_test(mirrors_are_tracked_by_content_id),
 		cmocka_unit_test(links_name_what_is_wrong),
 		cmocka_unit_test(links_by_way_of_a_commit),
 		cmocka_unit_test(records_that_make_no_sense),

@@ -895,7 +895,7 @@ static void marks_decide(void **state)
 		{ DM_CHAIN_MARK_MANY_CHILDREN, 0, 0, 0 },
 		{ DM_CHAIN_MARK_IN_USE, EXIT_REFUSED, 0, 0 },
 		{ DM_CHAIN_MARK_INCOMPLETE, EXIT_IMAGE, EXIT_IMAGE, EXIT_IMAGE },
-		{ DM_CHAIN_MARK_PREPARED, EXIT_IMAGE, 0, 0 },
+		{ DM_CHAIN_MARK_PREPARED, EXIT_IMAGE, EXIT_IMAGE, 0 },
 		{ DM_CHAIN_MARK_SPOILED, EXIT_IMAGE, EXIT_IMAGE, EXIT_IMAGE },
 		{ DM_CHAIN_MARK_RETIRED, EXIT_IMAGE, 0, 0 },
 		{ DM_CHAIN_MARK_PENDING, EXIT_IMAGE, 0, EXIT_IMAGE },
@@ -915,6 +915,72 @@ static void marks_decide(void **state)
 		assert_int_equal(open_ro("top"), cases[i].lower);
 		assert_int_equal(open_rw("top"), cases[i].lower);
 	}
+}
+
+/* copy: prepared by job 7 for a pivot of top */
+static void make_prepared(struct chain_header *copy, struct chain_header *top)
+{
+	make_chain();
+	assert_int_equal(run("create", "copy", "--size", "8M", NULL), 0);
+	load("top", top);
+	load("copy", copy);
+	copy->marks = DM_CHAIN_MARK_PREPARED;
+	memset(&copy->job, 7, sizeof(copy->job));
+	copy->coordinator = top->uuid;
+	strcpy(copy->child_path, "top");
+	store("copy", copy);
+}
+
+static void prepared_waits_for_its_source(void **state)
+{
+	static struct chain_header copy, top;
+
+	(void)state;
+	make_prepared(&copy, &top);
+	assert_int_equal(open_rw("copy"), EXIT_IMAGE);
+	assert_said("not decided", "copied from", NULL);
+	assert_int_equal(open_ro("copy"), EXIT_IMAGE);
+	assert_int_equal(open_rw("top"), 0);
+	/* Retired by another job: then to another copy. */
+	top.marks = DM_CHAIN_MARK_RETIRED;
+	memset(&top.job, 8, sizeof(top.job));
+	store("top", &top);
+	assert_int_equal(open_rw("copy"), EXIT_IMAGE);
+	assert_said("not decided", NULL);
+	/* Nobody knows. */
+	assert_int_equal(rename("top", "away"), 0);
+	assert_int_equal(open_rw("copy"), EXIT_IMAGE);
+	assert_said("about to go on in", "/top", NULL);
+	assert_int_equal(run("create", "top", "--size", "8M", NULL), 0);
+	assert_int_equal(open_rw("copy"), EXIT_IMAGE);
+	load("copy", &copy);
+	assert_int_equal(copy.marks, DM_CHAIN_MARK_PREPARED);
+}
+
+static void prepared_opens_when_its_source_is_retired(void **state)
+{
+	static struct chain_header copy, top;
+
+	(void)state;
+	make_prepared(&copy, &top);
+	top.marks = DM_CHAIN_MARK_RETIRED;
+	memset(&top.job, 7, sizeof(top.job));
+	top.sealed_by = copy.uuid;
+	strcpy(top.child_path, "copy");
+	store("top", &top);
+	assert_int_equal(open_rw("top"), EXIT_IMAGE);
+	assert_said("retired", "/copy", NULL);
+	assert_int_equal(open_ro("top"), 0);
+	assert_int_equal(open_ro("copy"), 0);
+	load("copy", &copy);
+	assert_int_equal(copy.marks, DM_CHAIN_MARK_PREPARED);
+	assert_int_equal(open_rw("copy"), 0);
+	load("copy", &copy);
+	assert_int_equal(copy.marks, 0);
+	assert_true(chain_id_is_null(&copy.job));
+	/* By now it needs nobody to say so. */
+	assert_int_equal(unlink("top"), 0);
+	assert_int_equal(open_rw("copy"), 0);
 }
 
 static void seals_tell_where_the_disk_is(void **state)
@@ -1013,6 +1079,8 @@ int main(void)
 		TEST(truncated),
 		TEST(hostile_hints),
 		TEST(marks_decide),
+		TEST(prepared_waits_for_its_source),
+		TEST(prepared_opens_when_its_source_is_retired),
 		TEST(seals_tell_where_the_disk_is),
 		TEST(in_use_marks_by_host),
 		TEST(refusals_write_nothing),

@@ -238,6 +238,20 @@ int job_follow(int ctl, uint64_t id, bool no_pivot)
 	return 0;
 }
 
+int mirror_resume(const char *name, bool background)
+{
+	assert_string_equal(name, "vm-a");
+	call(background ? "mirror-background" : "mirror");
+	return 0;
+}
+
+int mirror_forget(const char *name)
+{
+	assert_string_equal(name, "vm-a");
+	call("forget");
+	return 0;
+}
+
 void job_signals(void)
 {
 }
@@ -524,6 +538,18 @@ static void cancels(void **state)
 	assert_int_equal(run("job cancel 3"), EXIT_FAILED);
 }
 
+static void mirrors_go_on_or_are_forgotten(void **state)
+{
+	(void)state;
+	record(0, 0xcd, DM_CHAIN_RECORD_MIRROR, -1);
+	assert_int_equal(run("job resume vm-a"), 0);
+	assert_string_equal(calls, "mirror-background");
+	assert_int_equal(run("job resume vm-a --wait"), 0);
+	assert_string_equal(calls, "mirror");
+	assert_int_equal(run("job cancel vm-a"), 0);
+	assert_string_equal(calls, "forget");
+}
+
 static void records_are_resumed(void **state)
 {
 	(void)state;
@@ -756,6 +782,7 @@ int main(void)
 		TEST(waits),
 		TEST(cancels),
 		TEST(records_are_resumed),
+		TEST(mirrors_go_on_or_are_forgotten),
 		TEST(ranges_of_options),
 		TEST(a_record_has_its_base),
 		TEST(ranges_of_records),

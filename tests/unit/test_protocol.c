@@ -1100,6 +1100,14 @@ static const struct scenario track_crash = {
 	.crashes = 1, TRACK_SCENARIO(init_mirror, GUEST(nothing)),
 };
 
+static const struct scenario track_cancelled = {
+	.name = "mirror with change flags, cancelled when ready",
+	.init = init_mirror, .kind = { CHAIN, CHAIN }, .disks = 1,
+	.tops = { BIT(0) }, .resume_mirror = true, .warmth = COLD | WARM,
+	.actor[0] = { GUEST(mirrored), FLUSHER(0), FLUSHER(1),
+		      ACTOR("mirror", op_mirror_cancel) },
+};
+
 /* --- running --- */
 
 struct planted_case {
@@ -1365,9 +1373,12 @@ static const struct CMUnitTest tests[] = {
 	HOLDS(track_sectors),
 	HOLDS(track_empty),
 	HOLDS(track_crash),
+	HOLDS(track_cancelled),
 	FOUND(mirror, COMPLETE_FIRST, "13 target complete first"),
 	FOUND(mirror, RETIRE_FIRST, "13 source retired first"),
 	FOUND(mirror, PIVOT_WITHOUT_FLUSH, "13 pivot without F1 of the target"),
+	FOUND(mirror, MIRROR_FLUSH_SOURCE, "a flush leaves the target out"),
+	FOUND(mirror_cancelled, CANCEL_COMPLETE_FIRST, "target complete before its F1"),
 	FOUND(mirror_crash, OPEN_FLUSHES_TOP, "open trusts an undurable retirement"),
 	FOUND(track, TRACK_FROM_CACHE, "15 unflushed source is copied"),
 	FOUND(track, TRACK_LATE, "15 flag after the write"),
@@ -1375,6 +1386,7 @@ static const struct CMUnitTest tests[] = {
 	FOUND(track_empty, TRACK_NO_PRESENCE, "15 flag in a group not present"),
 	FOUND(track, TRACK_CLEAR_EARLY, "15 flag cleared too early"),
 	FOUND(track_crash, TRACK_ANY_WRITER, "15 written without flags"),
+	FOUND(track_cancelled, TRACK_ENDS_EARLY, "15 no flags before the record is gone"),
 };
 
 int main(void)

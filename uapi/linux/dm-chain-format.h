@@ -73,6 +73,7 @@ enum dm_chain_format {
 /* Records of jobs: of which kind. */
 #define DM_CHAIN_RECORD_STREAM		1U	/* into this layer, down to the base */
 #define DM_CHAIN_RECORD_COMMIT		2U	/* of it and those below, into the base */
+#define DM_CHAIN_RECORD_MIRROR		3U	/* of what it shows, to the base */
 
 #define DM_CHAIN_RECORD_DONE		(1U << 0)	/* ended; the layer shows what it did */
 #define DM_CHAIN_RECORD_FLAGS_KNOWN	1U
@@ -95,15 +96,17 @@ struct dm_chain_disk_link {
  * What a job that has not ended is about. A commit's stands in the top of its
  * range: as long as it is there, layers of the range are known by UUID and by
  * the job that spoiled them, the base by either of two content ids (raw: by
- * its size), and where layers of the range end means nothing.
+ * its size), and where layers of the range end means nothing. A mirror's stands
+ * in the source, and says that changes are tracked: as long as c0 is the
+ * source's content id. (Of a commit with a raw base it is the fingerprint.)
  */
 struct dm_chain_disk_record {
 	__le32	type;			/*   0: DM_CHAIN_RECORD_* */
 	__le32	flags;			/*   4 */
-	__le32	base_format;		/*   8: enum dm_chain_format */
+	__le32	base_format;		/*   8: enum dm_chain_format; mirror: of the target */
 	__le32	reserved;		/*  12: zero */
 	__u8	base[16];		/*  16: UUID; raw, none: zero */
-	__u8	c0[16];			/*  32: commit: id of the base before; raw: fingerprint */
+	__u8	c0[16];			/*  32: commit: id of the base before; mirror: own */
 	__u8	c1[16];			/*  48: commit: id of the base while and after */
 	__le64	base_size;		/*  64: commit: of the base before, bytes */
 	__le64	pad;			/*  72: zero */
@@ -153,6 +156,12 @@ struct dm_chain_disk_header {
 #define DM_CHAIN_PRESENCE_MAGIC		0x45525043U	/* "CPRE" */
 
 /*
+ * With the record of a mirror: blocks of this sector may have been written since
+ * the target got them. Durable before such a write is submitted.
+ */
+#define DM_CHAIN_SECTOR_CHANGED		1ULL
+
+/*
  * A sector of the state map or of the presence map. Its own checksum, place
  * and seed tell a damaged, misplaced or former one from a valid one.
  */
@@ -161,7 +170,7 @@ struct dm_chain_disk_sector {
 	__le32	crc;			/*   4: crc32c of all 512 bytes, this as 0 */
 	__le64	index;			/*   8: counted from the start of its map */
 	__le64	seed;			/*  16: map_seed of the header */
-	__le64	flags;			/*  24: change tracking, a bit a slot */
+	__le64	flags;			/*  24: DM_CHAIN_SECTOR_* */
 	__le64	bits[32];		/*  32: 1024 states, or 2048 presence bits */
 	__u8	reserved[224];		/* 288: zero */
 };

@@ -38,7 +38,7 @@ struct dm_chain_version {
 
 /* Operations of DM_CHAIN_IOC_SWITCH. */
 #define DM_CHAIN_SWITCH_SNAPSHOT	1	/* the layer in role "next" becomes the top */
-#define DM_CHAIN_SWITCH_PIVOT		2	/* an active commit's base becomes the top */
+#define DM_CHAIN_SWITCH_PIVOT		2	/* to an active commit's base, a mirror's target */
 
 #define DM_CHAIN_SWITCH_MAX		256	/* disks of one switch */
 
@@ -72,9 +72,10 @@ struct dm_chain_switch_disk {
  * Several: the headers of these layers name one group and one coordinator, the
  * old top of one of the disks, or else a new one. All are suspended together,
  * and that layer's header decides for all.
- * Pivot: each disk has an active commit that is ready (else EAGAIN; ENOENT: it
- * has none). It returns when the base is durably the disk. The layers above it
- * stay attached, in role "dropped", until a reload.
+ * Pivot: each disk has an active commit, or a mirror, that is ready (else EAGAIN;
+ * ENOENT: it has none). It returns when the base, or the target, is durably the
+ * disk. The layers that are not part of it any more stay attached, in role
+ * "dropped", until a reload.
  *
  * Errors: EINVAL a disk stands twice; ELOOP a layer of one of the disks is on
  * another one; ENODEV no such chain disk; EBUSY suspended, being switched or another
@@ -121,11 +122,13 @@ struct dm_chain_resize {
 #define DM_CHAIN_ROLE_LAYER	0	/* part of what is seen */
 #define DM_CHAIN_ROLE_NEXT	1	/* prepared top, not yet seen */
 #define DM_CHAIN_ROLE_DROPPED	2	/* a job needs it no more: goes with a reload */
+#define DM_CHAIN_ROLE_TARGET	3	/* of a mirror */
 
 #define DM_CHAIN_LAYER_FAILED	(1U << 0)	/* read-only until re-opened */
 #define DM_CHAIN_LAYER_DEV_RW	(1U << 1)	/* ro, its device rw until a reload */
 #define DM_CHAIN_LAYER_BACK	(1U << 2)	/* its job has gone: ro in a moment */
 #define DM_CHAIN_LAYER_RECORD	(1U << 3)	/* has the record of a job that hasn't ended */
+#define DM_CHAIN_LAYER_TRACKED	(1U << 4)	/* that is a mirror, which can go on where it was */
 
 /**
  * struct dm_chain_layer - a layer of an open disk
@@ -398,6 +401,7 @@ struct dm_chain_event {
 #define DM_CHAIN_JOB_STREAM		1
 #define DM_CHAIN_JOB_COMMIT		2	/* of layers below the top */
 #define DM_CHAIN_JOB_ACTIVE_COMMIT	3	/* of the top: ends by a pivot */
+#define DM_CHAIN_JOB_MIRROR		4	/* of the disk: ends by a pivot, or cancelled */
 
 /* States of a job. */
 #define DM_CHAIN_JOB_CREATED	1
@@ -416,10 +420,14 @@ struct dm_chain_event {
 #define DM_CHAIN_JOB_ESTIMATE	(1U << 0)	/* only count: nothing starts */
 #define DM_CHAIN_JOB_FORCE	(1U << 1)	/* other children may be lost */
 #define DM_CHAIN_JOB_PREPARE	(1U << 2)	/* only write the record; start it later */
+#define DM_CHAIN_JOB_ZEROED	(1U << 3)	/* mirror: a raw target reads zeroes */
+#define DM_CHAIN_JOB_FORGET	(1U << 4)	/* mirror: only drop what one has left */
+#define DM_CHAIN_JOB_VERIFY	(1U << 5)	/* mirror: compare before it is ready */
 
 /**
  * struct dm_chain_job_start - let a token's operation begin
- * @token: in: its descriptor, from DM_CHAIN_IOC_ACQUIRE of a stream or commit
+ * @token: in: its descriptor, from DM_CHAIN_IOC_ACQUIRE of a stream, commit or
+ *	mirror
  * @flags: in: DM_CHAIN_JOB_*
  * @speed: in: bytes a second; 0: no limit
  * @on_error: in: DM_CHAIN_ON_ERROR_*
@@ -432,10 +440,16 @@ struct dm_chain_event {
  *	holds no data yet (raw: 0)
  * @need_bytes: out, ESTIMATE: how large the device of that layer must be
  * @parent_path: in: hint of where the new parent lies: of the base, seen from
- *	the layer that will stand on it; ends with a zero byte
+ *	the layer that will stand on it; mirror: of the target, seen from the
+ *	source; ends with a zero byte
  *
  * The layers that are written are attached rw before. The job goes on when the
  * descriptor is closed; what it holds is given back when it ends.
+ *
+ * Mirror: the target is attached in role "target". Its header says what it is to
+ * hold: without a parent all that the disk shows, with that of the top only what
+ * the top holds. From a chain to a chain it goes on where it was cut off, if
+ * the source has its record and has been tracked since.
  *
  * Prepare, for a raw base that has to grow: the record makes the chain open
  * with a base of either size. The caller lets it grow, and starts the job.
@@ -446,7 +460,8 @@ struct dm_chain_event {
  * for; ERANGE a raw base is larger than the top of the range; EMLINK the base
  * or a layer of the range has other children (DM_CHAIN_JOB_FORCE takes it);
  * EROFS a layer is not attached rw; EIO a layer has failed, or its map is
- * damaged; ESTALE the record that there is names another base.
+ * damaged; ESTALE the record that there is names another base; ENXIO nothing is
+ * attached in role "target"; ENOTEMPTY the target holds something.
  */
 struct dm_chain_job_start {
 	__s32	token;
@@ -478,15 +493,17 @@ struct dm_chain_job_start {
  * @flags: DM_CHAIN_JOB_F_*
  * @on_error: DM_CHAIN_ON_ERROR_*
  * @error: 0 or a negative errno: why it paused, or how it ended (ECANCELED:
- *	cancelled, ENODEV: the disk was closed)
+ *	cancelled, ENODEV: the disk was closed, EILSEQ: the copy differs)
  * @pad: zero
  * @speed: bytes a second, 0: no limit
  * @current_bytes: done
  * @total_bytes: that there are to do
  * @errors: I/O errors met, retries not counted
  * @into: UUID of the layer that takes the data in; raw: zero
- * @top: UUID of the top of the range; stream: as @into
+ * @top: UUID of the top of the range; stream: as @into; mirror: of the source
  * @disk: name of the disk when it started
+ * @bad_start: bytes: with EILSEQ: where the copy differs first
+ * @bad_bytes: for how long
  */
 struct dm_chain_job {
 	__u64	id;
@@ -506,6 +523,8 @@ struct dm_chain_job {
 	__u8	into[16];
 	__u8	top[16];
 	char	disk[128];
+	__u64	bad_start;
+	__u64	bad_bytes;
 };
 
 /**

@@ -1,0 +1,264 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=240 group=jobs
+# allow: Buffer I/O error|I/O error, dev|lost async page write|layer .* failed|job [0-9]+ ended with error
+#
+# Sides that fail under a mirror: the target at copies, at writes of the guest, at its
+# map, its header, for want of space; the source at reads. Each policy does what it
+# says; the guest never hears of the target; a copy that lacks anything is not called
+# one; and when the side has been mended the mirror goes on.
+
+. "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/chain.sh"
+
+cd "$TMP" || exit 1
+mib=2048
+
+# Layers on devices whose parts can be made to fail
+devices()
+{
+	local i
+	truncate -s 200M back.img
+	back=$(losetup -f --show back.img)
+	for i in 0 1 2 3; do
+		dmsetup create lay$i --table "0 $((48 * mib)) linear $back $((i * 48 * mib))"
+	done
+}
+
+# part_fails LAYER FIRST-SECTOR SECTORS: and it comes back by mended
+part_fails()
+{
+	local at=$(($1 * 48 * mib)) end=$((48 * mib))
+	dmsetup load lay"$1" <<-END
+		0 $2 linear $back $at
+		$2 $3 error
+		$(($2 + $3)) $((end - $2 - $3)) linear $back $((at + $2 + $3))
+	END
+	dmsetup suspend --noflush lay"$1" && dmsetup resume lay"$1"
+}
+
+mended()
+{
+	dmsetup load lay"$1" --table "0 $((48 * mib)) linear $back $(($1 * 48 * mib))"
+	dmsetup suspend --noflush lay"$1" && dmsetup resume lay"$1"
+}
+
+# fill FIRST-MIB COUNT LETTER
+fill()
+{
+	head -c $(($2 << 20)) /dev/zero | tr '\0' "$3" |
+		dd of=/dev/mapper/d bs=1M seek="$1" iflag=fullblock oflag=direct conv=notrunc status=none
+}
+
+# What the disk reads as, to be compared later
+remember()
+{
+	dd if=/dev/mapper/d of=was bs=1M iflag=direct status=none
+}
+
+same()
+{
+	local out
+	out=$(dd if=/dev/mapper/d bs=1M iflag=direct status=none | cmp was - 2>&1)
+	is "$out" "" "$1"
+}
+
+# 0 and 1 are the disk, 2 is for the copy
+stack()
+{
+	local i
+	for i in 0 1 2 3; do
+		dd if=/dev/zero of=/dev/mapper/lay$i bs=1M count=3 oflag=direct status=none
+	done
+	dmchain create /dev/mapper/lay0 --size 32M >/dev/null
+	dmchain open d /dev/mapper/lay0
+	fill 0 12 a
+	dmchain snapshot d=/dev/mapper/lay1 >/dev/null
+	fill 8 12 b
+	remember
+}
+
+job()		# job FIELD: of the last that the kernel has
+{
+	json "map(select(.error != \"interrupted\"))[-1].$1" dmchain job list d
+}
+
+# shellcheck disable=SC2317 # called by wait_for
+job_is()
+{
+	[ "$(job status)" = "$1" ]
+}
+
+paused()
+{
+	wait_for 20 job_is paused
+	is $? 0 "$1: it is paused"
+}
+
+# Where a chain's data of an offset lies, in sectors
+data_at()	# data_at LAYER MIB
+{
+	echo $(($(od -An -t u8 -j 120 -N 8 /dev/mapper/lay"$1") / 512 + $2 * mib))
+}
+
+# The guest writes, flushes and zeroes, and never hears of it
+guest()		# guest NAME LETTER MIB
+{
+	fill "$3" 1 "$2"
+	is $? 0 "$1: the guest writes"
+	{
+		xfs_io -d -c "pwrite -q -S 0x5a $3m 512" -c "fzero $((($3 << 20) + 16384)) 4k" /dev/mapper/d
+		blkdiscard -o ${3}M -l 8K /dev/mapper/d
+		xfs_io -d -c "pwrite -q -S 0x41 $((($3 << 20) + 12288)) 4k" -c fsync /dev/mapper/d
+	} >xfs.out 2>&1
+	is "$(cat xfs.out)" "" "$1: it discards and flushes"
+	remember
+}
+
+marks()
+{
+	json '.layers[0].marks | join(" ")' dmchain info /dev/mapper/lay2
+}
+
+copy_is_disk()
+{
+	run_ok "$1: cancel" dmchain job cancel d
+	is "$(marks)" "" "$1: the copy is complete"
+	run_ok "$1: and the disk" dmchain compare /dev/mapper/lay2 was --format-b raw
+	run_ok "$1: sound" dmchain check /dev/mapper/lay2
+}
+
+devices
+stack
+dmchain create /dev/mapper/lay2 --size 32M >/dev/null
+at=$(data_at 2 10)
+
+# --- the target fails at what is copied
+
+for policy in report ignore; do
+	part_fails 2 "$at" 16
+	refused 1 "d: mirror failed .*(Input/output|I/O) error" "$policy: the mirror ends" \
+		dmchain mirror d /dev/mapper/lay2 --format chain --existing --on-error $policy --json
+	is "$(dmsetup table d | grep -c target)" 0 "$policy: the target is detached"
+	is "$(marks)" incomplete "$policy: the copy is incomplete"
+	same "$policy: the disk is what it was"
+	mended 2
+done
+part_fails 2 "$at" 16
+run_ok "stop: it begins" dmchain mirror d /dev/mapper/lay2 --format chain --existing --on-error stop --background
+paused stop
+is "$(job error)" "Input/output error" "stop: it says why"
+guest stop c 10
+guest stop c 25
+refused 1 "is not ready" "stop: no pivot" dmchain pivot d
+mended 2
+dmchain job resume d >/dev/null
+run_ok "stop: mended, it is ready" dmchain job wait d
+copy_is_disk stop
+
+# --- at writes of the guest
+
+for kind in report stop; do
+	run_ok "$kind: ready" dmchain mirror d /dev/mapper/lay3 --format chain --on-error $kind
+	at3=$(data_at 3 10)
+	part_fails 3 "$at3" 16
+	guest "$kind, ready" d 10
+	if [ $kind = report ]; then
+		wait_for 20 job_is concluded
+		is "$(job error)" "Input/output error" "report, ready: the job has ended"
+		mended 3
+		same "report, ready: the disk is what it was"
+		dmchain recover d >/dev/null
+		is "$(dmsetup table d | grep -c target)" 0 "report, ready: the target is detached"
+		run_ok "report, ready: what was missed is copied" dmchain job resume d --wait
+	else
+		paused "stop, ready"
+		guest "stop, paused" e 11
+		mended 3
+		dmchain job resume d >/dev/null
+		run_ok "stop, ready: mended, it is ready again" dmchain job wait d
+	fi
+	run_ok "$kind, ready: cancel" dmchain job cancel d
+	run_ok "$kind, ready: the copy is the disk" dmchain compare /dev/mapper/lay3 was --format-b raw
+	dd if=/dev/zero of=/dev/mapper/lay3 bs=1M count=3 oflag=direct status=none
+done
+
+# --- its map, or its header: for good
+
+for what in map header; do
+	dd if=/dev/zero of=/dev/mapper/lay2 bs=1M count=3 oflag=direct status=none
+	run_ok "$what: ready" dmchain mirror d /dev/mapper/lay2 --format chain
+	at2=$(($(od -An -t u8 -j 112 -N 8 /dev/mapper/lay2) / 512))
+	if [ $what = header ]; then at2=1024; fi
+	part_fails 2 "$at2" 8
+	if [ $what = header ]; then
+		run_fail 1 "header: no pivot" dmchain pivot d
+	fi
+	guest "$what" f 28
+	wait_for 20 job_is concluded
+	is $? 0 "$what: the job has ended"
+	mended 2
+	same "$what: the disk is what it was"
+	dmchain recover d >/dev/null
+	is "$(json '.layers | length' dmchain info d)" 2 "$what: and stands on what it stood on"
+	refused 4 "never completed|not decided" "$what: the copy is refused" dmchain open e /dev/mapper/lay2
+	run_ok "$what: it is resumed" dmchain job resume d --wait
+	copy_is_disk "$what"
+done
+
+# --- the source can't be read
+
+at=$(data_at 0 4)
+part_fails 0 "$at" 8
+dd if=/dev/zero of=/dev/mapper/lay2 bs=1M count=3 oflag=direct status=none
+refused 1 "d: mirror failed .*(Input/output|I/O) error" "source: the mirror ends" dmchain mirror d /dev/mapper/lay2 --format chain --json
+run_ok "source, stop: it begins" dmchain mirror d /dev/mapper/lay2 --format chain --existing --on-error stop --background
+paused "source, stop"
+mended 0
+dmchain job resume d >/dev/null
+run_ok "source: mended, it is ready" dmchain job wait d
+copy_is_disk source
+
+# --- no space
+
+mkdir small
+mount -t tmpfs -o size=12M none small
+for format in chain raw; do
+	run_ok "$format, full: it begins" dmchain mirror d small/t.img --format $format --on-error enospc --background
+	paused "$format, full"
+	is "$(job error)" "No space left on device" "$format, full: for want of space"
+	guest "$format, full" g 30
+	mount -o remount,size=90M small
+	# A map that could not be written has failed for good: then another goes on
+	dmchain job resume d --wait >/dev/null 2>&1 || dmchain job resume d --wait >/dev/null
+	is $? 0 "$format, full: with more space it is ready"
+	guest "$format, no longer full" h 31
+	run_ok "$format, full: cancel" dmchain job cancel d
+	run_ok "$format, full: the copy is the disk" dmchain compare small/t.img was --format-a $format --format-b raw
+	rm small/t.img
+	mount -o remount,size=12M small
+done
+
+# Ready, and then full: what the guest writes has no room there
+run_ok "full when ready: it begins" dmchain mirror d small/t.img --format raw --on-error enospc --background
+mount -o remount,size=40M small
+dmchain job resume d >/dev/null 2>&1
+run_ok "full when ready: ready" dmchain job wait d
+dd if=/dev/zero of=small/fill bs=1M count=100 status=none 2>/dev/null
+guest "full when ready" i 22
+guest "full when ready" j 23
+rm small/fill
+dmchain job resume d >/dev/null 2>&1
+run_ok "full when ready: again" dmchain job wait d
+run_ok "full when ready: cancel" dmchain job cancel d
+cmp small/t.img was
+is $? 0 "full when ready: the copy is the disk"
+no_violations "the gate refused nothing"
+dmchain close d
+umount small
+
+for i in 0 1 2 3; do
+	run_ok "no lay$i" dmsetup remove lay$i
+done
+losetup -d "$back"
+done_testing

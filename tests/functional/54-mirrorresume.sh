@@ -1,0 +1,122 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=300 group=jobs
+#
+# A mirror from a chain to a chain that was cancelled, or whose disk was closed, goes
+# on where it was: it copies what is left, and where the disk has been written since,
+# and nothing else. If that can't be known it begins anew.
+
+. "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/chain.sh"
+. "$(dirname "$0")/../lib/jobs.sh"
+
+cd "$TMP" || exit 1
+
+stack_large()
+{
+	rm -f ./*.img
+	dmchain create 0.img --size 64M >/dev/null
+	dmchain open d 0.img
+	yes "a region" | dd of=/dev/mapper/d bs=1M count=64 iflag=fullblock oflag=direct status=none
+}
+
+copied()	# copied MIB
+{
+	[ "$(json '.[-1]."current-progress"' dmchain job list d)" -ge $(($1 << 20)) ]
+}
+
+spot()		# spot MIB LETTER: 4 KiB there
+{
+	head -c 4096 /dev/zero | tr '\0' "$2" |
+		dd of=/dev/mapper/d bs=4k seek=$(($1 * 256)) oflag=direct status=none
+}
+
+copy_is_disk()	# copy_is_disk NAME
+{
+	run_ok "$1: cancel" dmchain job cancel d
+	cmp <(dmchain info t.img --json | jq -c '.layers[0].marks') <(echo '[]')
+	is $? 0 "$1: the copy is complete"
+	dd if=/dev/mapper/d of=now bs=1M iflag=direct status=none
+	run_ok "$1: and the disk" dmchain compare t.img now --format-b raw
+	run_ok "$1: sound" dmchain check t.img
+}
+
+stack_large
+dmchain mirror d t.img --format chain --speed 16M --background >/dev/null
+wait_for 30 copied 24
+spot 1 x
+run_ok "in the middle: cancel" dmchain job cancel d
+is "$(json '.[] | select(.error == "interrupted") | [.type, .status] | join(" ")' dmchain job list d)" "mirror paused" \
+	"it can go on"
+spot 5 y
+spot 60 z
+xfs_io -d -c "fpunch 9m 1m" /dev/mapper/d
+run_ok "close" dmchain close d
+run_ok "open" dmchain open d 0.img
+like "$(output)" "unfinished mirror .*dmchain job resume d" "it says so"
+spot 13 w
+run_ok "it is resumed" dmchain job resume d --wait
+# At most what was not there, and the regions of 4 MiB that were written
+left=$(json '.[-1]."total-progress"' dmchain job list d)
+[ "$left" -le $((64 - 20 + 4 * 4 << 20)) ] && [ "$left" -ge $((24 << 20)) ]
+is $? 0 "it had the rest and the changes to do ($((left >> 20)) MiB)"
+copy_is_disk "resumed"
+is "$(json '.layers[0].marks | join(" ")' dmchain info d)" in-use "nothing is left of it"
+
+# Ready and cut off: nothing but what was written then
+run_ok "begun anew, to another" dmchain mirror d t2.img --format chain
+spot 33 v
+run_ok "close" dmchain close d
+dmchain open d 0.img 2>/dev/null
+run_ok "resumed" dmchain mirror d t2.img --format chain --existing
+is "$(json '.[-1]."total-progress"' dmchain job list d)" $((4 << 20)) "one region was copied"
+mv t2.img t.img
+copy_is_disk "resumed when it was ready"
+
+# Nobody can go on with what was written by others, or is no longer what it was
+run_ok "to a third" dmchain mirror d t3.img --format chain --speed 1M --background
+run_ok "cancel" dmchain job cancel d
+run_ok "a snapshot" dmchain snapshot d=top.img
+is "$(json 'map(select(.error == "interrupted")) | length' dmchain job list d)" 0 "its record is gone"
+run_ok "mirror of what is there now" dmchain mirror d t3.img --format chain --existing
+like "$(output)" "begins anew" "which begins anew"
+mv t3.img t.img
+copy_is_disk "anew"
+run_ok "to a fourth" dmchain mirror d t4.img --format chain --speed 1M --background
+run_ok "cancel" dmchain job cancel d
+run_ok "and forget it" dmchain job cancel d
+is "$(json 'map(select(.error == "interrupted")) | length' dmchain job list d)" 0 "it is gone"
+is "$(json '.layers[0].marks | join(" ")' dmchain info d)" in-use "its mark, too"
+dmchain close d
+
+
+# --- under load: cut off at many moments, and resumed each time
+
+rm -f ./*.img m
+dmchain create 0.img --size 32M >/dev/null
+dmchain open d 0.img
+write --ops 300 --seed $((++seed))
+rounds=3
+[ -z "${LONG-}" ] || rounds=20
+dmchain mirror d t.img --format chain --speed 200K --background >/dev/null
+for ((i = 1; i <= rounds; i++)); do
+	write --ops 60 --seed $((++seed)) --verify-end
+	run_ok "cut off, $i: cancel" dmchain job cancel d
+	write --ops 20 --seed $((++seed)) --verify-end
+	if [ $((i % 2)) = 0 ]; then
+		dmchain close d
+		dmchain open d 0.img 2>/dev/null
+		write --ops 20 --seed $((++seed)) --verify-end
+	fi
+	run_ok "cut off, $i: it goes on" dmchain mirror d t.img --format chain --existing --speed 200K --background
+done
+dmchain job speed d 0 >/dev/null
+run_ok "cut off: wait" dmchain job wait d
+write --ops 60 --seed $((++seed)) --verify-end
+copy_is_disk "cut off"
+run_ok "cut off: the copy is the model" dmchain compare t.img m --format-b raw
+run_ok "cut off: the disk is" iomodel verify /dev/mapper/d --model m
+no_violations "the gate refused nothing"
+dmchain close d
+
+done_testing_jobs
