@@ -245,7 +245,7 @@ static int set_group(const struct snapshot *s, struct chain_header *h)
 /* The kernel copies the child's path into the seal of the old top. */
 static int set_paths(const struct snapshot *s, struct chain_header *h)
 {
-	int ret = hint_make_near(h->parent_path, s->path, s->top_path);
+	int ret = hint_make_near(h->parent_path, s->path, s->top_path, false);
 
 	if (!ret)
 		ret = hint_make(h->child_path, s->path, s->path);

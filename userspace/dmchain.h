@@ -199,9 +199,12 @@ int hint_make(char *hint, const char *owner, const char *target);
 /**
  * hint_make_near() - the same of two absolute paths
  *
+ * @relative: the owner's link was relative, and stays so
+ *
  * Two files in one folder get a plain name: they stay a pair if that is moved.
  */
-int hint_make_near(char *hint, const char *owner, const char *target);
+int hint_make_near(char *hint, const char *owner, const char *target,
+		   bool relative);
 
 /** hint_resolve() - the path that a hint of @owner means; malloc */
 char *hint_resolve(const char *owner, const char *hint);

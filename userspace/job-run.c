@@ -215,10 +215,29 @@ static int check_lasts(const struct run *r, const char *path, dev_t dev)
 			r->ask->name, r->base, path);
 }
 
+/* Does the owner name its parent by a relative path? What has no path doesn't. */
+static int ask_link(const char *owner, const struct dm_chain_layer *l, bool *relative)
+{
+	struct image img;
+	int ret;
+
+	*relative = false;
+	if (access(owner, F_OK))
+		return 0;
+	ret = image_open(&img, owner, DM_CHAIN_FORMAT_CHAIN, IMAGE_ANY_MARK);
+	if (ret)
+		return ret;
+	if (!memcmp(img.hdr.uuid.b, l->uuid, sizeof(l->uuid)))
+		*relative = *img.hdr.parent_path && *img.hdr.parent_path != '/';
+	image_close(&img);
+	return 0;
+}
+
 static int make_hint(struct run *r)
 {
 	const struct dm_chain_layer *above;
 	char *owner, *base;
+	bool relative;
 	int ret;
 
 	/* An active commit ends with the base as top. */
@@ -231,7 +250,9 @@ static int make_hint(struct run *r)
 	      msg_fail(EXIT_FAILED, "%s: out of memory", r->ask->name) :
 	      check_lasts(r, base, layer_dev(&r->layers[r->base]));
 	if (!ret)
-		ret = hint_make_near(r->start.parent_path, owner, base);
+		ret = ask_link(owner, above, &relative);
+	if (!ret)
+		ret = hint_make_near(r->start.parent_path, owner, base, relative);
 	free(owner);
 	free(base);
 	return ret;

@@ -95,11 +95,11 @@ static char *relative_path(const char *folder, const char *path)
 	return out;
 }
 
-static char *hint_text(const char *owner, const char *target)
+static char *hint_text(const char *owner, const char *target, bool relative)
 {
 	char *abs, *folder, *text;
 
-	if (*target == '/')
+	if (!relative)
 		return strdup(target);
 	abs = path_absolute(target);
 	if (!abs || is_device(target) || is_device(owner))
@@ -111,9 +111,9 @@ static char *hint_text(const char *owner, const char *target)
 	return text;
 }
 
-int hint_make(char *hint, const char *owner, const char *target)
+static int make(char *hint, const char *owner, const char *target, bool relative)
 {
-	char *text = hint_text(owner, target);
+	char *text = hint_text(owner, target, relative);
 	size_t len;
 
 	if (!text)
@@ -131,6 +131,11 @@ int hint_make(char *hint, const char *owner, const char *target)
 			target, len, DM_CHAIN_PATH_BYTES - 1);
 }
 
+int hint_make(char *hint, const char *owner, const char *target)
+{
+	return make(hint, owner, target, *target != '/');
+}
+
 static bool is_plain(const char *path)
 {
 	struct stat st;
@@ -139,7 +144,8 @@ static bool is_plain(const char *path)
 }
 
 /* Two files in one folder stay a pair when the folder is moved. */
-int hint_make_near(char *hint, const char *owner, const char *target)
+int hint_make_near(char *hint, const char *owner, const char *target,
+		   bool relative)
 {
 	const char *name = last_part(target);
 	size_t own = (size_t)(last_part(owner) - owner);
@@ -147,7 +153,7 @@ int hint_make_near(char *hint, const char *owner, const char *target)
 	if ((size_t)(name - target) != own || strncmp(owner, target, own) ||
 	    !own || !is_plain(owner) || !is_plain(target) ||
 	    strlen(name) >= DM_CHAIN_PATH_BYTES)
-		return hint_make(hint, owner, target);
+		return make(hint, owner, target, relative);
 	memset(hint, 0, DM_CHAIN_PATH_BYTES);
 	memcpy(hint, name, strlen(name));
 	return 0;

@@ -180,15 +180,17 @@ for size in 512 $((1025 * 1024)) $((3 * 1024 * 1024 + 512)); do
 	done
 done
 
-# --- parents in other folders, by relative paths; the disk is written in whatever way again
+# --- parents in other folders, named by relative paths: so they are, when layers are gone
 
 mkdir -p tree/a tree/b/c
 rm -f ./*.img m
-dmchain create tree/a/0.img --size 8M >/dev/null
-dmchain open d tree/a/0.img
-write --ops 40 --seed $((++seed))
-for f in tree/b/1.img tree/b/c/2.img tree/a/3.img tree/4.img; do
-	dmchain snapshot d=$f >/dev/null
+prev=
+for f in tree/a/0.img tree/b/1.img tree/b/c/2.img tree/a/3.img tree/4.img; do
+	[ -z "$prev" ] || dmchain close d
+	# shellcheck disable=SC2086 # words
+	dmchain create $f ${prev:---size 8M} >/dev/null
+	prev="--backing $f --backing-format chain"
+	dmchain open d $f
 	write --ops 40 --seed $((++seed))
 done
 run_ok "folders: commit" dmchain commit d --top 2 --base 3
