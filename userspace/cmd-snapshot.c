@@ -239,7 +239,8 @@ static int set_group(const struct snapshot *s, struct chain_header *h)
 	memset(h->coordinator_path, 0, sizeof(h->coordinator_path));
 	if (!set->coordinator_path)
 		return 0;
-	return hint_make_near(h->coordinator_path, owner, set->coordinator_path);
+	return hint_make_near(h->coordinator_path, owner, set->coordinator_path,
+			      false);
 }
 
 /* The kernel copies the child's path into the seal of the old top. */
