@@ -82,7 +82,7 @@ static int set_parent(struct mirror *m)
 	path = disk_layer_path(makedev(m->layers[1].major, m->layers[1].minor));
 	if (!path)
 		return msg_fail(EXIT_FAILED, "%s: out of memory", m->name);
-	ret = hint_make_near(h->parent_path, m->path, path);
+	ret = hint_make_near(h->parent_path, m->path, path, false);
 	free(path);
 	return ret;
 }
@@ -312,7 +312,8 @@ static int take_existing(struct mirror *m, struct disk_lock *l)
  */
 static int tell_places(struct mirror *m)
 {
-	int ret = hint_make_near(m->start.parent_path, m->source, m->path);
+	int ret = hint_make_near(m->start.parent_path, m->source, m->path,
+				 false);
 
 	if (ret || raw(m))
 		return ret;
