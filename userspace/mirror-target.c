@@ -317,7 +317,8 @@ static int tell_places(struct mirror *m)
 
 	if (ret || raw(m))
 		return ret;
-	ret = hint_make_near(m->img.hdr.child_path, m->path, m->source);
+	ret = hint_make_near(m->img.hdr.child_path, m->path, m->source,
+			     false);
 	return ret ? ret : image_write_header(&m->img);
 }
 
