@@ -1184,8 +1184,11 @@ static bool commit_more(struct chain_job *job)
 	return READ_ONCE(job->disk->rescan);
 }
 
-static int commit_pivot(struct chain_job *job, struct chain_inst *ci, u64 *pause)
+/* One disk: several are for mirrors. */
+static int commit_pivot(struct chain_member *m, unsigned int nr)
 {
+	struct chain_job *job = m->job;
+	struct chain_inst *ci = m->ci;
 	struct chain_att *top = chain_top(ci), *base = base_att(job);
 	struct pivot p = {
 		.job = job, .drop = { .first = 0, .n = job->b },
@@ -1199,7 +1202,7 @@ static int commit_pivot(struct chain_job *job, struct chain_inst *ci, u64 *pause
 	if (r)
 		return r;
 	chain_drop_prepare(ci, &p.drop);
-	*pause = chain_change(ci, pivot_now, &p);
+	m->pause_ns = chain_change(ci, pivot_now, &p);
 	chain_drop_done(&p.drop);
 	if (p.late)
 		return -EAGAIN;

@@ -54,7 +54,11 @@ static void disk_free(struct chain_disk *d)
 	kfree(d);
 }
 
-/* No job may write them any more: lower layers are read-only again. */
+/*
+ * No job may write them any more: lower layers are read-only again. A switch may
+ * have to write headers of layers that have just become such; at its end this is
+ * looked at again.
+ */
 static void take_back(struct chain_inst *ci)
 {
 	unsigned int i;
@@ -64,7 +68,7 @@ static void take_back(struct chain_inst *ci)
 		bool back;
 
 		mutex_lock(&chain_registry_mutex);
-		back = chain_back_is_due(ci->disk, att);
+		back = !ci->disk->switching && chain_back_is_due(ci->disk, att);
 		mutex_unlock(&chain_registry_mutex);
 		if (back)
 			chain_layer_take_back(ci->disk, att);

@@ -546,16 +546,16 @@ enum chain_link_status chain_link_check(const struct chain_link *link,
 						       CHAIN_LINK_OK;
 }
 
-void chain_pending_set(struct chain_header *h, const struct chain_header *from)
+void chain_pending_set(struct chain_header *h, const struct chain_id *group,
+		       const struct chain_id *coordinator, const char *path)
 {
 	h->marks |= DM_CHAIN_MARK_PENDING;
-	h->group = from->group;
-	h->coordinator = from->coordinator;
-	memcpy(h->coordinator_path, from->coordinator_path,
-	       sizeof(h->coordinator_path));
+	h->group = *group;
+	h->coordinator = *coordinator;
+	memmove(h->coordinator_path, path, sizeof(h->coordinator_path));
 }
 
-static void pending_clear(struct chain_header *h)
+void chain_pending_clear(struct chain_header *h)
 {
 	h->marks &= ~DM_CHAIN_MARK_PENDING;
 	memset(&h->group, 0, sizeof(h->group));
@@ -575,16 +575,19 @@ void chain_drop_mirror(struct chain_header *h)
 
 void chain_pending_commit(struct chain_header *h)
 {
-	if (chain_pending_old(h)) {
+	if (chain_pending_old(h) && !(h->marks & DM_CHAIN_MARK_RETIRED)) {
 		h->marks |= DM_CHAIN_MARK_SEALED;
 		chain_drop_mirror(h);
 	}
-	pending_clear(h);
+	chain_pending_clear(h);
 }
 
 void chain_pending_abort(struct chain_header *h, const struct chain_id *cid)
 {
-	pending_clear(h);
+	chain_pending_clear(h);
+	if (h->marks & DM_CHAIN_MARK_RETIRED)
+		memset(&h->job, 0, sizeof(h->job));
+	h->marks &= ~DM_CHAIN_MARK_RETIRED;
 	memset(&h->sealed_by, 0, sizeof(h->sealed_by));
 	memset(h->child_path, 0, sizeof(h->child_path));
 	h->cid = *cid;

@@ -346,9 +346,18 @@ static inline bool chain_pending_decided(const struct chain_header *h,
 	       chain_id_equal(&h->group, &coordinator->decision);
 }
 
-/** chain_pending_set() - a layer waits for the decision of @from's set */
-void chain_pending_set(struct chain_header *h, const struct chain_header *from);
-/** chain_pending_commit() - it was switched: an old top is sealed */
+/**
+ * chain_pending_set() - a layer waits for the decision of a set of disks
+ * @h: header, with what it says if that is made
+ * @group: id of the set
+ * @coordinator: UUID of the layer that decides
+ * @path: where that lies, DM_CHAIN_PATH_BYTES
+ */
+void chain_pending_set(struct chain_header *h, const struct chain_id *group,
+		       const struct chain_id *coordinator, const char *path);
+/** chain_pending_clear() - it does not, and is as if it never had */
+void chain_pending_clear(struct chain_header *h);
+/** chain_pending_commit() - it was switched: an old top is sealed, or retired */
 void chain_pending_commit(struct chain_header *h);
 /** chain_pending_abort() - it was not: an old top gets @cid, a fresh one */
 void chain_pending_abort(struct chain_header *h, const struct chain_id *cid);

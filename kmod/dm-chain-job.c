@@ -1147,22 +1147,36 @@ static void pivoted(struct chain_job *job, int error)
 	job_put(job);
 }
 
-int chain_job_pivot(struct chain_inst *ci, u64 *pause)
+static int take_all(struct chain_member *m, unsigned int nr)
 {
-	struct chain_job *job;
-	unsigned int noio;
-	int r;
+	unsigned int i;
+	int r = 0;
 
 	mutex_lock(&chain_registry_mutex);
-	job = take_ready(ci->disk, &r);
+	for (i = 0; i < nr && !r; i++) {
+		m[i].job = take_ready(m[i].ci->disk, &r);
+		if (!r && nr > 1 && m[i].job->type != DM_CHAIN_JOB_MIRROR)
+			r = -EINVAL;
+		m[i].error = r;
+	}
 	mutex_unlock(&chain_registry_mutex);
-	if (!job)
-		return r;
-	noio = memalloc_noio_save();
-	r = job->ops->pivot(job, ci, pause);
-	memalloc_noio_restore(noio);
+	return r;
+}
+
+int chain_jobs_pivot(struct chain_member *m, unsigned int nr)
+{
+	unsigned int i, noio;
+	int r = take_all(m, nr);
+
+	if (!r) {
+		noio = memalloc_noio_save();
+		r = m->job->ops->pivot(m, nr);
+		memalloc_noio_restore(noio);
+	}
 	/* Once the disk has moved on the job is over, durable or not. */
-	pivoted(job, job->installed ? r : 0);
+	for (i = 0; i < nr; i++)
+		if (m[i].job)
+			pivoted(m[i].job, m[i].job->installed ? r : 0);
 	return r;
 }
 

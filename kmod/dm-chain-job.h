@@ -9,7 +9,7 @@
  *	dm-chain-copy.c		copying it
  *	dm-chain-stream.c	the steps of a stream
  *	dm-chain-commit.c	the steps of a commit
- *	dm-chain-mirror.c	the steps of a mirror
+ *	dm-chain-mirror.c	the steps of a mirror; see dm-chain-mirror.h
  */
 #ifndef DM_CHAIN_JOB_H
 #define DM_CHAIN_JOB_H
@@ -33,8 +33,8 @@ struct dm_kcopyd_client;
  * @finish: all is moved: change headers and topology; -EBUSY: try again
  * @settle: nothing is left to move: before it is ready. Not busy
  * @more: while it is ready: there is something to move again
- * @pivot: it is ready: the disk moves on. Claimed, noio; job->installed is false
- *	when it has
+ * @pivot: it is ready: the disk moves on, or several do, whose jobs are all of this
+ *	kind. Claimed, noio; job->installed is false of those that have
  * @cancel: ends without having finished, with an error, or another one that is
  *	returned; the disk is there
  * @free: what the kind of job has in job->m; the disk may be gone
@@ -53,7 +53,7 @@ struct chain_job_ops {
 	int (*finish)(struct chain_job *job);
 	int (*settle)(struct chain_job *job);
 	bool (*more)(struct chain_job *job);
-	int (*pivot)(struct chain_job *job, struct chain_inst *ci, u64 *pause);
+	int (*pivot)(struct chain_member *m, unsigned int nr);
 	int (*cancel)(struct chain_job *job, int err);
 	void (*free)(struct chain_job *job);
 	void (*bind)(struct chain_job *job);

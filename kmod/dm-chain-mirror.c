@@ -14,18 +14,7 @@
  *	   there at both sides; till then at S alone
  *	R4 nothing is left to copy: ready. What D fails at, or S, is left again
  *
- * Pivot. D's header is written and both sides are flushed before anything is
- * decided, so that D can fail without anybody's noticing:
- *
- *	P1 header D: prepared. It opens if S is retired by the same job
- *	P2 S and D, durable. From here on a guest's request that D fails waits
- *	P3 header S: retired, to D: the commit point. (Raw S: header D, complete)
- *	P4 those who wait hear of an error, if it is decided; else of none
- *	P5 while the disk is suspended D becomes the top
- *	P6 header D: complete
- *
- * Both sides are written, and flushed, up to P5. So whatever a flush has covered
- * is on the side that opens after a crash.
+ * Pivot: dm-chain-pivot.c.
  *
  * Cancel, when ready: while the disk is suspended D is left, with all that was
  * acknowledged and nothing else. D durable, then its header: complete. Else D stays
@@ -69,16 +58,6 @@ static struct chain_att *source(const struct chain_job *job)
 	return chain_job_att(job, 0);
 }
 
-static bool raw_source(const struct chain_job *job)
-{
-	return job->top->format == DM_CHAIN_FORMAT_RAW;
-}
-
-static bool raw_target(const struct chain_job *job)
-{
-	return job->target->format == DM_CHAIN_FORMAT_RAW;
-}
-
 static void mirror_bind(struct chain_job *job)
 {
 	job->t = 0;
@@ -101,7 +80,7 @@ static sector_t target_run(const struct chain_job *job, sector_t sector,
 	u64 n = sector_to_block(l, into + max - 1) + 1;
 
 	*state = DM_CHAIN_ABSENT;
-	if (raw_target(job))
+	if (chain_raw_target(job))
 		return max;
 	n = chain_statemap_run(&l->map, block, min(n, l->map.blocks - block),
 			       state);
@@ -221,7 +200,7 @@ static bool is_empty(const struct chain_layer *l)
 
 static bool can_track(const struct chain_job *job)
 {
-	return !raw_source(job) && !raw_target(job);
+	return !chain_raw_source(job) && !chain_raw_target(job);
 }
 
 /* Is what the target has a part of what it was to become? */
@@ -242,15 +221,15 @@ static int mirror_check(struct chain_job *job, u32 flags)
 	if (!job->target || !to)
 		return -ENXIO;
 	if (flags & (DM_CHAIN_JOB_PREPARE | DM_CHAIN_JOB_FORCE) ||
-	    (flags & DM_CHAIN_JOB_ZEROED && !raw_target(job)))
+	    (flags & DM_CHAIN_JOB_ZEROED && !chain_raw_target(job)))
 		return -EINVAL;
 	if (READ_ONCE(job->top->failed) || READ_ONCE(job->target->failed))
 		return -EIO;
-	if (!chain_att_rw(to) || (!raw_target(job) && !job->target->meta) ||
+	if (!chain_att_rw(to) || (!chain_raw_target(job) && !job->target->meta) ||
 	    !chain_guest_rw(chain_top(job->ci)))
 		return -EROFS;
 	/* Its header is how what is below is read: it can't be retired. */
-	if (!raw_source(job) && chain_has_record(&job->top->hdr))
+	if (!chain_raw_source(job) && chain_has_record(&job->top->hdr))
 		return -EBUSY;
 	return resumable(job) || is_empty(job->target) ? 0 : -ENOTEMPTY;
 }
@@ -295,9 +274,9 @@ static void set_geometry(struct chain_job *job, struct chain_mirror *m)
 	m->shift = top->block_sectors_shift + ilog2(CHAIN_REGION_BLOCKS);
 	m->regions = chain_region(m, top->size - 1) + 1;
 	m->cell = max(block_sectors(top), CHAIN_UNIT_SECTORS);
-	if (!raw_target(job))
+	if (!chain_raw_target(job))
 		m->cell = max_t(sector_t, m->cell, block_sectors(to));
-	m->shallow = !raw_target(job) &&
+	m->shallow = !chain_raw_target(job) &&
 		     to->hdr.parent.format != DM_CHAIN_FORMAT_NONE;
 	m->zeroed = job->start_flags & DM_CHAIN_JOB_ZEROED;
 }
@@ -360,7 +339,7 @@ static int change_header(struct chain_job *job, struct chain_att *att,
 }
 
 /* Nothing below shows at the target that doesn't at the source. */
-static void set_incomplete(struct chain_job *job, struct chain_header *h)
+void chain_mirror_set_incomplete(struct chain_job *job, struct chain_header *h)
 {
 	h->marks &= ~DM_CHAIN_MARK_PREPARED;
 	h->marks |= DM_CHAIN_MARK_INCOMPLETE;
@@ -370,7 +349,7 @@ static void set_incomplete(struct chain_job *job, struct chain_header *h)
 }
 
 /* Of the source, so that it can go on after a cut. */
-static void set_record(struct chain_job *job, struct chain_header *h)
+void chain_mirror_set_record(struct chain_job *job, struct chain_header *h)
 {
 	struct chain_record *rec = &h->record;
 
@@ -392,18 +371,18 @@ static void drop_record(struct chain_job *job, struct chain_header *h)
 	memset(h->child_path, 0, sizeof(h->child_path));
 }
 
-static bool has_record(const struct chain_job *job)
+bool chain_mirror_has_record(const struct chain_job *job)
 {
 	const struct chain_header *h = &job->top->hdr;
 
-	return !raw_source(job) && h->marks & DM_CHAIN_MARK_JOB &&
+	return !chain_raw_source(job) && h->marks & DM_CHAIN_MARK_JOB &&
 	       h->record.type == DM_CHAIN_RECORD_MIRROR;
 }
 
 /* Nobody can go on with it any more, so nobody need say what changes. */
 static int forget(struct chain_job *job)
 {
-	int r = has_record(job) ?
+	int r = chain_mirror_has_record(job) ?
 		change_header(job, source(job), drop_record) : 0;
 
 	if (!r)
@@ -421,7 +400,7 @@ int chain_mirror_forget(struct chain_job *job)
 		if (other->type == DM_CHAIN_JOB_MIRROR)
 			r = -EBUSY;
 	mutex_unlock(&chain_registry_mutex);
-	if (r || !has_record(job))
+	if (r || !chain_mirror_has_record(job))
 		return r ?: -ENOENT;
 	job->hdr = kmalloc(sizeof(*job->hdr), GFP_KERNEL);
 	if (!job->hdr)
@@ -436,15 +415,15 @@ static int write_records(struct chain_job *job)
 {
 	int r;
 
-	if (raw_target(job))
+	if (chain_raw_target(job))
 		return 0;
-	r = change_header(job, job->ci->target, set_incomplete);
+	r = change_header(job, job->ci->target, chain_mirror_set_incomplete);
 	if (r)
 		return r;
 	WRITE_ONCE(job->target->limit, job->target->hdr.limit >> SECTOR_SHIFT);
 	if (!can_track(job) || job->m->resumes)
 		return 0;
-	return change_header(job, source(job), set_record);
+	return change_header(job, source(job), chain_mirror_set_record);
 }
 
 static int mirror_record(struct chain_job *job)
@@ -581,7 +560,7 @@ static u64 done_bytes(const struct chain_job *job)
 	const struct chain_plan *p = job->plan;
 	u64 bytes = p->bytes;
 
-	if (!raw_target(job))
+	if (!chain_raw_target(job))
 		bytes += (u64)bitmap_weight(p->zero, CHAIN_PLAN_BLOCKS) <<
 			 (job->target->block_sectors_shift + SECTOR_SHIFT);
 	return bytes;
@@ -661,10 +640,23 @@ static int copy_some(struct chain_job *job)
 
 static int target_durable(struct chain_job *job)
 {
-	int r = raw_target(job) ? chain_flush_dev(job->m->to) :
+	int r = chain_raw_target(job) ? chain_flush_dev(job->m->to) :
 				  chain_meta_sync(job->target);
 
 	job->fatal |= r;
+	return r;
+}
+
+int chain_mirror_durable(struct chain_job *job)
+{
+	int r = chain_raw_source(job) ? chain_flush_dev(source(job)) :
+					chain_meta_sync(job->top);
+
+	if (r)
+		return r;
+	r = target_durable(job);
+	if (r)
+		chain_mirror_lost(job->m, r);
 	return r;
 }
 
@@ -725,8 +717,6 @@ static void clear_flags(struct chain_inst *ci, void *arg)
 	}
 }
 
-static int both_durable(struct chain_job *job);
-
 /* What ends after this is not covered by the flushes that follow. */
 static void forget_touched(struct chain_mirror *m)
 {
@@ -748,7 +738,7 @@ static int mirror_settle(struct chain_job *job)
 	if (r)
 		return r;
 	forget_touched(m);
-	r = both_durable(job);
+	r = chain_mirror_durable(job);
 	chain_job_leave(job);
 	/* It can wait for another time; what has failed the next step finds. */
 	if (r || chain_job_claim(job))
@@ -758,7 +748,7 @@ static int mirror_settle(struct chain_job *job)
 	return 0;
 }
 
-static bool mirror_more(struct chain_job *job)
+bool chain_mirror_more(struct chain_job *job)
 {
 	const struct chain_mirror *m = job->m;
 
@@ -767,7 +757,7 @@ static bool mirror_more(struct chain_job *job)
 
 /* --- Cancelled, failed --- */
 
-static void set_complete(struct chain_job *job, struct chain_header *h)
+void chain_mirror_set_complete(struct chain_job *job, struct chain_header *h)
 {
 	h->marks &= ~(DM_CHAIN_MARK_INCOMPLETE | DM_CHAIN_MARK_PREPARED);
 	memset(&h->job, 0, sizeof(h->job));
@@ -777,7 +767,7 @@ static void set_complete(struct chain_job *job, struct chain_header *h)
 
 static int complete_target(struct chain_job *job, struct chain_att *to)
 {
-	return raw_target(job) ? 0 : change_header(job, to, set_complete);
+	return chain_raw_target(job) ? 0 : change_header(job, to, chain_mirror_set_complete);
 }
 
 /* Suspended: this is the instant of which the target is a copy. */
@@ -785,7 +775,7 @@ static void uninstall(struct chain_inst *ci, void *arg)
 {
 	struct chain_job *job = arg;
 
-	job->ready &= !mirror_more(job);
+	job->ready &= !chain_mirror_more(job);
 	job->installed = false;
 	ci->disk->mirror = NULL;
 	WRITE_ONCE(job->m->to->access[CHAIN_JOB], DM_CHAIN_ACCESS_NONE);
@@ -808,139 +798,6 @@ static int mirror_cancel(struct chain_job *job, int err)
 	return err;
 }
 
-/* --- Pivot --- */
-
-static void set_prepared(struct chain_job *job, struct chain_header *h)
-{
-	h->marks &= ~DM_CHAIN_MARK_INCOMPLETE;
-	h->marks |= DM_CHAIN_MARK_PREPARED;
-}
-
-static void set_retired(struct chain_job *job, struct chain_header *h)
-{
-	h->marks |= DM_CHAIN_MARK_RETIRED;
-	h->marks &= ~DM_CHAIN_MARK_JOB;
-	memset(&h->record, 0, sizeof(h->record));
-	h->job = job->uuid;
-	h->sealed_by = job->target->uuid;
-	memcpy(h->child_path, job->path, sizeof(h->child_path));
-}
-
-static int both_durable(struct chain_job *job)
-{
-	int r = raw_source(job) ? chain_flush_dev(source(job)) :
-				  chain_meta_sync(job->top);
-
-	if (r)
-		return r;
-	r = target_durable(job);
-	if (r)
-		chain_mirror_lost(job->m, r);
-	return r;
-}
-
-/* From here on nobody hears of success who could have to hear of failure. */
-static int begin_to_decide(struct chain_job *job)
-{
-	struct chain_mirror *m = job->m;
-	int r = 0;
-
-	spin_lock_irq(&m->lock);
-	if (mirror_more(job))
-		r = -EAGAIN;
-	else
-		m->phase = CHAIN_MIRROR_DECIDING;
-	spin_unlock_irq(&m->lock);
-	return r;
-}
-
-/* P3; raw to raw: there is nothing to be written, so the switch decides. */
-static int commit(struct chain_job *job)
-{
-	if (mirror_more(job))
-		return -EAGAIN;
-	if (!raw_source(job))
-		return change_header(job, source(job), set_retired);
-	return complete_target(job, job->m->to);
-}
-
-/*
- * A source whose header could not be written may be retired or not: nothing more
- * is written to it until it is opened again, and the target has all.
- */
-static int decide(struct chain_job *job)
-{
-	struct chain_mirror *m = job->m;
-	int r = begin_to_decide(job);
-
-	if (r)
-		return r;
-	r = both_durable(job);
-	if (!r)
-		r = commit(job);
-	if (r && !raw_source(job) && READ_ONCE(job->top->failed)) {
-		chain_mirror_decide(m, CHAIN_MIRROR_TARGET);
-		chain_mirror_lost(m, -EIO);
-		return -EIO;
-	}
-	chain_mirror_decide(m, r ? CHAIN_MIRROR_SOURCE : CHAIN_MIRROR_TARGET);
-	return r;
-}
-
-struct pivot {
-	struct chain_job *job;
-	struct chain_drop drop;
-};
-
-/* P5. Suspended: the target takes the place of the source. */
-static void pivot_now(struct chain_inst *ci, void *arg)
-{
-	struct pivot *p = arg;
-	struct chain_att *top = chain_top(ci), *to = ci->target;
-
-	p->job->installed = false;
-	p->job->unbound = true;
-	ci->disk->mirror = NULL;
-	chain_drop_now(ci, &p->drop);
-	memmove(ci->order + 1, ci->order, ci->nr * sizeof(*ci->order));
-	ci->order[0] = to;
-	ci->nr++;
-	ci->target = NULL;
-	WRITE_ONCE(top->access[CHAIN_GUEST], DM_CHAIN_ACCESS_NONE);
-	chain_use_change(ci->disk, top, DM_CHAIN_OPROLE_GUEST_THROUGH);
-	WRITE_ONCE(to->access[CHAIN_GUEST], DM_CHAIN_ACCESS_RW);
-	WRITE_ONCE(to->access[CHAIN_JOB], DM_CHAIN_ACCESS_RO);
-	to->word = CHAIN_WORD_RW;
-	chain_use_change(ci->disk, to, DM_CHAIN_OPROLE_GUEST_ACTIVE);
-}
-
-static int mirror_pivot(struct chain_job *job, struct chain_inst *ci, u64 *pause)
-{
-	struct chain_att *to = ci->target;
-	struct pivot p = { .job = job, .drop = {
-		.first = 0, .n = job->m->shallow ? 1 : ci->nr,
-	} };
-	int r;
-
-	/* Other jobs go on with layers that stay, and only with these. */
-	if (chain_others_hold(ci, job->id, p.drop.n))
-		return -EBUSY;
-	r = both_durable(job);
-	if (!r && !raw_target(job) && !raw_source(job)) {
-		r = change_header(job, to, set_prepared);
-		if (r)
-			chain_mirror_lost(job->m, r);
-	}
-	if (!r)
-		r = decide(job);
-	if (r)
-		return r;
-	chain_drop_prepare(ci, &p.drop);
-	*pause = chain_change(ci, pivot_now, &p);
-	chain_drop_done(&p.drop);
-	return raw_source(job) ? 0 : complete_target(job, to);
-}
-
 const struct chain_job_ops chain_mirror_ops = {
 	.check = mirror_check,
 	.estimate = mirror_estimate,
@@ -950,8 +807,8 @@ const struct chain_job_ops chain_mirror_ops = {
 	.skip = mirror_skip,
 	/* No finish: it is ended by the user, or by an error that was ignored. */
 	.settle = mirror_settle,
-	.more = mirror_more,
-	.pivot = mirror_pivot,
+	.more = chain_mirror_more,
+	.pivot = chain_mirror_pivot,
 	.cancel = mirror_cancel,
 	.free = mirror_free,
 	.bind = mirror_bind,

@@ -4,6 +4,7 @@
  *
  *	dm-chain-mirror.c	the steps of the job
  *	dm-chain-verify.c	comparing the two sides
+ *	dm-chain-pivot.c	the disk moves on to the target
  *	dm-chain-both.c		writes and flushes of the guest meanwhile
  */
 #ifndef DM_CHAIN_MIRROR_H
@@ -102,6 +103,33 @@ void chain_mirror_missed(struct chain_mirror *m, u64 region, int error);
  * where, and it is copied again; -EAGAIN; or a negative errno.
  */
 int chain_verify(struct chain_job *job);
+
+static inline bool chain_raw_source(const struct chain_job *job)
+{
+	return job->top->format == DM_CHAIN_FORMAT_RAW;
+}
+
+static inline bool chain_raw_target(const struct chain_job *job)
+{
+	return job->target->format == DM_CHAIN_FORMAT_RAW;
+}
+
+/** chain_mirror_more() - is there anything to copy, or to be told of */
+bool chain_mirror_more(struct chain_job *job);
+
+/** chain_mirror_durable() - what was written to both sides is. Busy, or claimed */
+int chain_mirror_durable(struct chain_job *job);
+
+/* What a header says: of the source, so that it can go on; of the target. */
+void chain_mirror_set_record(struct chain_job *job, struct chain_header *h);
+void chain_mirror_set_incomplete(struct chain_job *job, struct chain_header *h);
+void chain_mirror_set_complete(struct chain_job *job, struct chain_header *h);
+
+/** chain_mirror_has_record() - has the source one, by which it can go on */
+bool chain_mirror_has_record(const struct chain_job *job);
+
+/** chain_mirror_pivot() - see chain_job_ops.pivot; several, if all are mirrors */
+int chain_mirror_pivot(struct chain_member *m, unsigned int nr);
 
 /** chain_mirror_lost() - a flush failed: the target is of no use. Any context */
 void chain_mirror_lost(struct chain_mirror *m, int error);

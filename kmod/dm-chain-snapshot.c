@@ -178,21 +178,6 @@ static void seal(struct chain_header *h, const struct chain_header *child,
 	memset(&h->use_boot, 0, sizeof(h->use_boot));
 }
 
-/* Change the header of a layer; @first: the other slot follows later. */
-static int update(struct chain_member *m, struct chain_att *att, bool first,
-		  void (*fn)(struct chain_member *m, struct chain_header *h,
-			     const void *arg), const void *arg)
-{
-	int r;
-
-	mutex_lock(&att->layer->rw_mutex);
-	*m->hdr = att->layer->hdr;
-	fn(m, m->hdr, arg);
-	r = chain_layer_update(att, m->hdr, first);
-	mutex_unlock(&att->layer->rw_mutex);
-	return r;
-}
-
 static void set_pending(struct chain_member *m, struct chain_header *h,
 			const void *arg)
 {
@@ -201,7 +186,8 @@ static void set_pending(struct chain_member *m, struct chain_header *h,
 	h->cid = new->parent.cid;
 	h->sealed_by = new->uuid;
 	memcpy(h->child_path, new->child_path, sizeof(h->child_path));
-	chain_pending_set(h, new);
+	chain_pending_set(h, &new->group, &new->coordinator,
+			  new->coordinator_path);
 }
 
 static void abort_pending(struct chain_member *m, struct chain_header *h,
@@ -223,7 +209,7 @@ static void set_raw_pending(struct chain_member *m, struct chain_header *h,
 			    const void *arg)
 {
 	set_raw_link(m, h);
-	chain_pending_set(h, h);
+	chain_pending_set(h, &h->group, &h->coordinator, h->coordinator_path);
 }
 
 static void clear_decision(struct chain_member *m, struct chain_header *h,
@@ -243,7 +229,7 @@ static void undo_pending(struct snapshot *s)
 		struct chain_member *m = &s->m[i];
 
 		if (m->pending && !READ_ONCE(m->old->layer->failed))
-			update(m, m->old, false, abort_pending, NULL);
+			chain_member_update(m, m->old, false, abort_pending, NULL);
 		m->pending = false;
 	}
 }
@@ -259,7 +245,7 @@ static int make_pending(struct snapshot *s)
 		if (m->old == s->att || is_raw(m))
 			continue;
 		m->pending = true;
-		r = update(m, m->old, false, set_pending, NULL);
+		r = chain_member_update(m, m->old, false, set_pending, NULL);
 		if (r)
 			return fail(m, r);
 	}
@@ -334,7 +320,7 @@ static int sync_old(struct snapshot *s, struct chain_member *m)
 		r = chain_raw_fingerprint(m->old, &m->fp);
 	if (r || m->new == s->att)
 		return r;
-	return update(m, m->new, false, set_raw_pending, NULL);
+	return chain_member_update(m, m->new, false, set_raw_pending, NULL);
 }
 
 static int sync_olds(struct snapshot *s)
@@ -366,7 +352,7 @@ static void set_decision(struct chain_member *m, struct chain_header *h,
 
 static int decide(struct snapshot *s)
 {
-	int r = update(s->decider, s->att, true, set_decision, s);
+	int r = chain_member_update(s->decider, s->att, true, set_decision, s);
 
 	return r ? fail(s->decider, -EIO) : 0;
 }
@@ -422,7 +408,7 @@ static int finish_member(struct snapshot *s, struct chain_member *m)
 {
 	if (record(m) == s->att)
 		return 0;
-	return update(m, record(m), false, finish_header, NULL);
+	return chain_member_update(m, record(m), false, finish_header, NULL);
 }
 
 static int update_rest(struct chain_att *att)
@@ -451,7 +437,7 @@ static void finish(struct snapshot *s)
 		       s->m[i].ci->disk->name, s->att->layer->uuid.b);
 	}
 	if (all)
-		update(s->decider, s->att, false, clear_decision, NULL);
+		chain_member_update(s->decider, s->att, false, clear_decision, NULL);
 }
 
 /*
@@ -511,33 +497,17 @@ static int take(struct snapshot *s)
 	return 0;
 }
 
-static int alloc_headers(struct chain_member *m, unsigned int nr)
-{
-	unsigned int i;
-
-	for (i = 0; i < nr; i++) {
-		m[i].hdr = kmalloc(sizeof(*m[i].hdr), GFP_KERNEL);
-		if (!m[i].hdr)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
 int chain_snapshot(struct chain_member *m, unsigned int nr)
 {
 	struct snapshot s = { .m = m, .nr = nr };
-	unsigned int i, noio;
+	unsigned int noio;
 	int r = check(&s);
 
-	if (!r)
-		r = alloc_headers(m, nr);
-	if (!r) {
-		/* Reclaim might wait for a flush that waits for us. */
-		noio = memalloc_noio_save();
-		r = take(&s);
-		memalloc_noio_restore(noio);
-	}
-	for (i = 0; i < nr; i++)
-		kfree(m[i].hdr);
+	if (r)
+		return r;
+	/* Reclaim might wait for a flush that waits for us. */
+	noio = memalloc_noio_save();
+	r = take(&s);
+	memalloc_noio_restore(noio);
 	return r;
 }

@@ -44,6 +44,8 @@ static void unclaim(struct chain_disk *d)
 	d->switching = false;
 	up_read(&d->pin);
 	mutex_unlock(&chain_registry_mutex);
+	/* What has become due meanwhile was left to us. */
+	chain_disk_take_back(d);
 }
 
 /* The reference keeps the mapped device's tables, should it be removed. */
@@ -112,12 +114,16 @@ static int claim_member(struct chain_member *m, u32 row)
 	if (r)
 		return r;
 	m->claimed = true;
+	m->hdr = kmalloc(sizeof(*m->hdr), GFP_KERNEL);
+	if (!m->hdr)
+		return -ENOMEM;
 	m->holder.grants = &m->grant;
 	return hold_top(m->ci, row, &m->holder);
 }
 
 static void release_member(struct chain_member *m)
 {
+	kfree(m->hdr);
 	if (m->holder.disk)
 		chain_release(&m->holder);
 	if (m->claimed)
@@ -135,6 +141,20 @@ static bool stands_on(const struct chain_member *m, const struct chain_member *o
 		if (m->ci->atts[i].bdev->bd_disk == dm_disk(on->md))
 			return true;
 	return false;
+}
+
+int chain_member_update(struct chain_member *m, struct chain_att *att, bool first,
+			void (*fn)(struct chain_member *m, struct chain_header *h,
+				   const void *arg), const void *arg)
+{
+	int r;
+
+	mutex_lock(&att->layer->rw_mutex);
+	*m->hdr = att->layer->hdr;
+	fn(m, m->hdr, arg);
+	r = chain_layer_update(att, m->hdr, first);
+	mutex_unlock(&att->layer->rw_mutex);
+	return r;
 }
 
 static int check_stacked(struct chain_member *m, unsigned int nr)
@@ -338,10 +358,14 @@ void chain_change_lookup(struct chain_inst *ci,
 
 static int pivot(struct chain_member *m, unsigned int nr)
 {
-	m->error = chain_check_writable(m->ci);
-	if (!m->error)
-		m->error = chain_job_pivot(m->ci, &m->pause_ns);
-	return m->error;
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		m[i].error = chain_check_writable(m[i].ci);
+		if (m[i].error)
+			return m[i].error;
+	}
+	return chain_jobs_pivot(m, nr);
 }
 
 static int switch_members(u32 op, struct chain_member *m, unsigned int nr)
@@ -396,21 +420,74 @@ static void report_members(const struct chain_member *m, unsigned int nr,
 	}
 }
 
+static bool is_several_pivots(const struct dm_chain_switch *arg)
+{
+	return arg->op == DM_CHAIN_SWITCH_PIVOT && arg->nr_disks > 1;
+}
+
+static bool switch_valid(const struct dm_chain_switch *arg)
+{
+	if (arg->op != DM_CHAIN_SWITCH_SNAPSHOT &&
+	    arg->op != DM_CHAIN_SWITCH_PIVOT)
+		return false;
+	if (!arg->nr_disks || arg->nr_disks > DM_CHAIN_SWITCH_MAX || arg->flags)
+		return false;
+	return is_several_pivots(arg) ? arg->decider < arg->nr_disks :
+					!arg->decider && !arg->hints;
+}
+
+/* What goes into headers is a string, and nothing else. */
+static int clean_hint(char *hint)
+{
+	size_t len = strnlen(hint, DM_CHAIN_PATH_BYTES);
+
+	if (len == DM_CHAIN_PATH_BYTES)
+		return -ENAMETOOLONG;
+	memset(hint + len, 0, DM_CHAIN_PATH_BYTES - len);
+	return 0;
+}
+
+static int several_pivots(const struct dm_chain_switch *arg,
+			  struct chain_member *m, char **hints)
+{
+	size_t bytes = (size_t)arg->nr_disks * DM_CHAIN_PATH_BYTES;
+	unsigned int i;
+	int r = 0;
+
+	*hints = kvmalloc(bytes, GFP_KERNEL);
+	if (!*hints)
+		return -ENOMEM;
+	if (copy_from_user(*hints, u64_to_user_ptr(arg->hints), bytes))
+		return -EFAULT;
+	for (i = 0; i < arg->nr_disks && !r; i++) {
+		m[i].path = *hints + m[i].index * DM_CHAIN_PATH_BYTES;
+		m[i].decides = m[i].index == arg->decider;
+		r = clean_hint(*hints + i * DM_CHAIN_PATH_BYTES);
+	}
+	return r;
+}
+
 static int switch_user(const struct dm_chain_switch *arg,
 		       struct dm_chain_switch_disk *sd, struct chain_member *m)
 {
 	void __user *p = u64_to_user_ptr(arg->disks);
 	size_t bytes = arg->nr_disks * sizeof(*sd);
+	char *hints = NULL;
 	int r;
 
 	if (copy_from_user(sd, p, bytes))
 		return -EFAULT;
 	r = fill_members(sd, m, arg->nr_disks);
-	if (r)
-		return r;
-	r = switch_members(arg->op, m, arg->nr_disks);
-	report_members(m, arg->nr_disks, sd);
-	return copy_to_user(p, sd, bytes) ? -EFAULT : r;
+	if (!r && is_several_pivots(arg))
+		r = several_pivots(arg, m, &hints);
+	if (!r) {
+		r = switch_members(arg->op, m, arg->nr_disks);
+		report_members(m, arg->nr_disks, sd);
+		if (copy_to_user(p, sd, bytes))
+			r = -EFAULT;
+	}
+	kvfree(hints);
+	return r;
 }
 
 int chain_switch(const struct dm_chain_switch *arg)
@@ -419,12 +496,7 @@ int chain_switch(const struct dm_chain_switch *arg)
 	struct chain_member *m;
 	int r = -ENOMEM;
 
-	if ((arg->op != DM_CHAIN_SWITCH_SNAPSHOT &&
-	     arg->op != DM_CHAIN_SWITCH_PIVOT) ||
-	    !arg->nr_disks || arg->nr_disks > DM_CHAIN_SWITCH_MAX ||
-	    arg->flags || arg->pad)
-		return -EINVAL;
-	if (arg->nr_disks > 1 && arg->op == DM_CHAIN_SWITCH_PIVOT)
+	if (!switch_valid(arg))
 		return -EINVAL;
 	sd = kvcalloc(arg->nr_disks, sizeof(*sd), GFP_KERNEL);
 	m = kvcalloc(arg->nr_disks, sizeof(*m), GFP_KERNEL);

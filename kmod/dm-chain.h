@@ -953,6 +953,26 @@ int chain_switch(const struct dm_chain_switch *arg);
 int chain_resize(const struct dm_chain_resize *arg);
 
 /**
+ * struct chain_drop - layers leave the topology
+ * @first: depth
+ * @n: layers
+ * @above: NULL, or whose see-through limit becomes
+ * @limit: sectors
+ * @also: NULL, or called then
+ * @arg: for @also
+ * @fresh: an empty lookup, or NULL
+ */
+struct chain_drop {
+	unsigned int first;
+	unsigned int n;
+	struct chain_layer *above;
+	sector_t limit;
+	void (*also)(struct chain_inst *ci, void *arg);
+	void *arg;
+	struct chain_merge *fresh;
+};
+
+/**
  * struct chain_member - one of the disks of a switch
  * @index: in the caller's array
  * @devt: of the mapped device
@@ -968,7 +988,14 @@ int chain_resize(const struct dm_chain_resize *arg);
  * @new: snapshot: layer that becomes the top
  * @hdr: room for a header
  * @fp: snapshot: fingerprint of a raw @old
- * @pending: snapshot: the header of @old waits for the decision
+ * @pending: a header of it waits for the decision
+ * @job: pivot: the one that ends
+ * @drop: pivot: layers that go
+ * @path: pivot of several: where the header lies that decides, as seen from the
+ *	one that waits for it; DM_CHAIN_PATH_BYTES
+ * @decides: pivot of several: by one of its headers
+ * @deciding: pivot: what its target fails at waits
+ * @tracks: pivot: its source has a record
  */
 struct chain_member {
 	u32 index;
@@ -986,7 +1013,25 @@ struct chain_member {
 	struct chain_header *hdr;
 	struct chain_id fp;
 	bool pending;
+	struct chain_job *job;
+	struct chain_drop drop;
+	const char *path;
+	bool decides;
+	bool deciding;
+	bool tracks;
 };
+
+/**
+ * chain_member_update() - change the header of one of a disk's layers, durably
+ * @m: disk of a switch
+ * @att: of the layer, open for writing
+ * @first: the other slot is left for later
+ * @fn: changes it; rw_mutex held
+ * @arg: for @fn
+ */
+int chain_member_update(struct chain_member *m, struct chain_att *att, bool first,
+			void (*fn)(struct chain_member *m, struct chain_header *h,
+				   const void *arg), const void *arg);
 
 /**
  * chain_claim() - nobody else changes the disk's table
@@ -1039,26 +1084,6 @@ int chain_snapshot(struct chain_member *m, unsigned int nr);
 void chain_change_lookup(struct chain_inst *ci,
 			 void (*fn)(struct chain_inst *ci, void *arg), void *arg);
 
-/**
- * struct chain_drop - layers leave the topology
- * @first: depth
- * @n: layers
- * @above: NULL, or whose see-through limit becomes
- * @limit: sectors
- * @also: NULL, or called then
- * @arg: for @also
- * @fresh: an empty lookup, or NULL
- */
-struct chain_drop {
-	unsigned int first;
-	unsigned int n;
-	struct chain_layer *above;
-	sector_t limit;
-	void (*also)(struct chain_inst *ci, void *arg);
-	void *arg;
-	struct chain_merge *fresh;
-};
-
 /*
  * chain_drop_layers(): drop them while the disk is suspended; claimed. Its three
  * steps, for who has more to do then: before, suspended, after.
@@ -1104,13 +1129,15 @@ void chain_jobs_end(struct chain_disk *d);
 bool chain_jobs_lack_target(const struct chain_inst *ci);
 
 /**
- * chain_job_pivot() - the disk goes on where its active commit or mirror leads
- * @ci: live table, claimed
- * @pause: set to how long it was held back
+ * chain_jobs_pivot() - disks go on where an active commit or mirrors lead
+ * @m: disks, claimed; several: all have a mirror
+ * @nr: of them
  *
- * Return: 0 when the job has ended; -ENOENT: there is none; -EAGAIN: not ready.
+ * All or none. Return: 0 when the jobs have ended; -ENOENT: there is none; -EAGAIN:
+ * not ready; -EINVAL: of several, one is no mirror. The errors of those that were
+ * in the way are set.
  */
-int chain_job_pivot(struct chain_inst *ci, u64 *pause);
+int chain_jobs_pivot(struct chain_member *m, unsigned int nr);
 void chain_jobs_exit(void);
 
 /* dm-chain-monitor.c */

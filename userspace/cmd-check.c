@@ -168,11 +168,11 @@ static void check_set(struct check *c)
 
 	if (h->marks & DM_CHAIN_MARK_PENDING)
 		found(c, "pending", FIX_NOTE,
-		      "part of a snapshot of several disks that was cut off, layer %s has decided it",
+		      "part of a change of several disks that was cut off, layer %s has decided it",
 		      id_text(&h->coordinator, id));
 	if (!chain_id_is_null(&h->decision))
 		found(c, "decision", FIX_NOTE,
-		      "has decided a snapshot of several disks (%s), which others may have to be told",
+		      "has decided a change of several disks (%s), which others may have to be told",
 		      id_text(&h->decision, id));
 }
 

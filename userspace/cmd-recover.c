@@ -87,86 +87,6 @@ static int recover_all(struct names *n)
 	return ret;
 }
 
-/* A layer that a snapshot of several disks has left, closed. */
-
-static const char *outcome(bool committed, bool old)
-{
-	if (!committed)
-		return "the snapshot of several disks was not taken: it is the top still";
-	return old ? "the snapshot of several disks was taken: it is frozen" :
-		     "the snapshot of several disks was taken: it is the top";
-}
-
-static void tell(const struct image *img, const char *text)
-{
-	json_object *o, *done;
-
-	if (!opt_json) {
-		printf("%s: %s\n", img->path, text);
-		return;
-	}
-	o = json_object_new_object();
-	done = json_object_new_array();
-	json_object_array_add(done, json_text(text));
-	json_object_object_add(o, "path", json_text(img->path));
-	json_object_object_add(o, "done", done);
-	show_json(o);
-}
-
-/* What the coordinator says counts; without one, what the user says. */
-static int decide(const struct image *img, const char *assume, bool *committed)
-{
-	bool wanted = assume && !strcmp(assume, "committed");
-	int ret;
-
-	if (assume && !pending_reachable(img)) {
-		*committed = wanted;
-		return 0;
-	}
-	ret = pending_ask(img, NULL, committed);
-	if (ret || !assume || *committed == wanted)
-		return ret;
-	return msg_fail(EXIT_REFUSED,
-			"%s: was %s, says the layer that decided it; leave --assume out",
-			img->path, *committed ? "committed" : "aborted");
-}
-
-static int settle(struct image *img, const char *assume)
-{
-	bool committed = false, old = chain_pending_old(&img->hdr);
-	int ret = decide(img, assume, &committed);
-
-	if (!ret)
-		ret = image_check_in_use(img, NULL, false);
-	if (ret)
-		return ret;
-	if (!committed && !old)
-		return pending_never(img);
-	pending_set(img, committed);
-	ret = image_write_header(img);
-	if (!ret)
-		tell(img, outcome(committed, old));
-	return ret;
-}
-
-static int recover_path(const char *path, const char *assume)
-{
-	struct image img;
-	int ret = image_open(&img, path, DM_CHAIN_FORMAT_CHAIN,
-			     IMAGE_WRITE | IMAGE_ANY_MARK);
-
-	if (ret)
-		return ret;
-	if (image_pending(&img))
-		ret = settle(&img, assume);
-	else if (assume)
-		ret = msg_fail(EXIT_FAILED,
-			       "%s: waits for no decision, there is nothing to assume",
-			       path);
-	image_close(&img);
-	return ret;
-}
-
 static int check_assume(const char *assume, int argc, char **argv)
 {
 	if (!assume)
@@ -193,7 +113,7 @@ int cmd_recover(int argc, char **argv)
 	if (!ret)
 		ret = check_assume(assume, argc, argv);
 	if (!ret && argc && arg_is_path(argv[0]))
-		return recover_path(argv[0], assume);
+		return recover_closed(argv[0], assume);
 	if (!ret && argc)
 		ret = add(argv[0], &n);
 	else if (!ret)

@@ -114,39 +114,16 @@ static int check_top_path(const struct snapshot *s)
 			s->name, path);
 }
 
-/* A disk can't be held still while another one that it stands on is. */
-static int refuse_nested(const struct snapshot *s, const struct snapshot *on,
-			 const char *path)
-{
-	return msg_fail(EXIT_REFUSED,
-			"%s: %s lies on the disk %s, and both at one instant can't be had; take their snapshots one by one",
-			s->name, path, on->name);
-}
-
-static int check_layer_apart(const struct snapshot *s, const struct snapshot *on,
-			     dev_t dev)
-{
-	char *path = disk_layer_path(dev), *node = disk_device_path(dev);
-	int ret = 0;
-
-	if (!path || !node)
-		ret = msg_fail(EXIT_FAILED, "%s: out of memory", s->name);
-	else if (path_stands_on(node, on->disk))
-		ret = refuse_nested(s, on, path);
-	free(node);
-	free(path);
-	return ret;
-}
-
 static int check_apart(const struct snapshot *s, const struct snapshot *on)
 {
 	unsigned int i;
 	int ret = 0;
 
 	for (i = 0; i < s->old.nr && !ret; i++)
-		ret = check_layer_apart(s, on, s->old.layers[i].dev);
+		ret = disk_check_apart(s->name, s->old.layers[i].dev,
+				       on->name, on->disk);
 	if (!ret && path_place_stands_on(s->path, on->disk))
-		ret = refuse_nested(s, on, s->path);
+		ret = disk_nested(s->name, s->path, on->name);
 	return ret;
 }
 

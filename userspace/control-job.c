@@ -172,6 +172,14 @@ static int pivot_failed(const char *name, int err)
 		return msg_fail(EXIT_REFUSED,
 				"%s: cannot pivot, it is suspended, another table is loaded (dmchain recover %s), or a job has layers that would go",
 				name, name);
+	case EINVAL:
+		return msg_fail(EXIT_REFUSED,
+				"%s: only mirrors can be pivoted to together; pivot to it by itself",
+				name);
+	case ELOOP:
+		return msg_fail(EXIT_REFUSED,
+				"%s: one of the disks lies on another one, and both at one instant can't be had; pivot one by one",
+				name);
 	case EIO:
 		return msg_fail(EXIT_FAILED,
 				"%s: cannot pivot, a layer could not be made durable; close the disk and open it again",
@@ -182,17 +190,48 @@ static int pivot_failed(const char *name, int err)
 	}
 }
 
-int control_pivot(int ctl, dev_t disk, const char *name)
+int control_pivot(int ctl, dev_t disk, const char *name, uint64_t *pause_ns)
 {
-	struct dm_chain_switch_disk d = {
-		.major = major(disk), .minor = minor(disk),
-	};
-	struct dm_chain_switch q = {
-		.op = DM_CHAIN_SWITCH_PIVOT, .nr_disks = 1,
-		.disks = (uintptr_t)&d,
+	struct control_set q = {
+		.nr = 1, .disks = &disk, .names = &name, .pause_ns = pause_ns,
 	};
 
-	if (!ioctl(ctl, DM_CHAIN_IOC_SWITCH, &q))
-		return 0;
-	return pivot_failed(name, d.error ? -d.error : errno);
+	return control_pivot_set(ctl, &q);
+}
+
+/* The one that was in the way, if one is named. */
+static int set_failed(const struct control_set *s,
+		      const struct dm_chain_switch_disk *d, int err)
+{
+	unsigned int i;
+
+	for (i = 0; i < s->nr; i++)
+		if (d[i].error)
+			return pivot_failed(s->names[i], -d[i].error);
+	return pivot_failed(s->names[0], err);
+}
+
+int control_pivot_set(int ctl, const struct control_set *s)
+{
+	struct dm_chain_switch_disk *d = calloc(s->nr, sizeof(*d));
+	struct dm_chain_switch q = {
+		.op = DM_CHAIN_SWITCH_PIVOT, .nr_disks = s->nr,
+		.disks = (uintptr_t)d, .decider = s->decider,
+		.hints = (uintptr_t)s->hints,
+	};
+	unsigned int i;
+	int ret = 0;
+
+	if (!d)
+		return msg_fail(EXIT_FAILED, "out of memory");
+	for (i = 0; i < s->nr; i++) {
+		d[i].major = major(s->disks[i]);
+		d[i].minor = minor(s->disks[i]);
+	}
+	if (ioctl(ctl, DM_CHAIN_IOC_SWITCH, &q))
+		ret = set_failed(s, d, errno);
+	for (i = 0; i < s->nr; i++)
+		s->pause_ns[i] = d[i].pause_ns;
+	free(d);
+	return ret;
 }

@@ -226,7 +226,7 @@ static int switch_failed(dev_t disk, int err)
 		return msg_fail(EXIT_IMAGE, "device %u:%u: cannot switch, the new layer was not made for this top",
 				ma, mi);
 	case ELOOP:
-		return msg_fail(EXIT_REFUSED, "device %u:%u: cannot switch, one of its layers is on another disk of the set; take their snapshots one by one",
+		return msg_fail(EXIT_REFUSED, "device %u:%u: cannot switch, one of its layers is on another disk of the set; take them one by one",
 				ma, mi);
 	case EIO:
 		return msg_fail(EXIT_FAILED, "device %u:%u: the old top could not be made durable, it refuses writes now; close the disk and open it at its old top",

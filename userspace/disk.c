@@ -270,3 +270,26 @@ int disk_check_place(const char *name, dev_t disk, const char *path)
 			"%s: lies on the disk %s itself; choose a place that doesn't",
 			path, name);
 }
+
+/* A disk can't be held still while another one that it stands on is. */
+int disk_nested(const char *name, const char *path, const char *on_name)
+{
+	return msg_fail(EXIT_REFUSED,
+			"%s: %s lies on the disk %s, and both at one instant can't be had; take them one by one",
+			name, path, on_name);
+}
+
+int disk_check_apart(const char *name, dev_t layer, const char *on_name,
+		     dev_t on_disk)
+{
+	char *path = disk_layer_path(layer), *node = disk_device_path(layer);
+	int ret = 0;
+
+	if (!path || !node)
+		ret = msg_fail(EXIT_FAILED, "%s: out of memory", name);
+	else if (path_stands_on(node, on_disk))
+		ret = disk_nested(name, path, on_name);
+	free(node);
+	free(path);
+	return ret;
+}

@@ -351,7 +351,7 @@ bool image_has_commit(const struct image *img);
  */
 int image_check_job(const struct image *img, const char *what);
 
-/** image_pending() - waits for the decision of a snapshot of several disks */
+/** image_pending() - waits for the decision of a switch of several disks */
 bool image_pending(const struct image *img);
 
 /** image_clear_use() - drop the in-use mark; the header isn't written */
@@ -394,7 +394,31 @@ void image_make_undo(struct image *img);
  * descriptor, is none */
 uint64_t device_bytes(const char *path);
 
-/* pending.c: what a snapshot of several disks that was cut off has left */
+/**
+ * recover_closed() - a closed layer gets what was decided of it
+ * @path: layer
+ * @assume: "committed", "aborted", or NULL: what to take it for if the layer that
+ *	decided is lost
+ */
+int recover_closed(const char *path, const char *assume);
+
+/* pending.c: what a switch that was cut off has left */
+
+/** copy_prepared() - a copy: is it the disk? its source tells */
+bool copy_prepared(const struct image *img);
+/** copy_source_reachable() - that is where the copy says */
+bool copy_source_reachable(const struct image *copy);
+/** copy_ask() - did the disk move on to the copy; says if that can't be known */
+int copy_ask(const struct image *copy, bool *decided);
+/** copy_complete() - in memory: it did */
+void copy_complete(struct image *copy);
+/** copy_undecided() - the line for one to which it did not */
+int copy_undecided(const struct image *copy);
+/** copy_settle() - ask, and make up for what the copy's header lacks; else refuse */
+int copy_settle(struct image *img);
+
+/** pending_what() - "snapshot" or "pivot": what a pending layer is part of */
+const char *pending_what(const struct image *img);
 
 struct walk;
 

@@ -29,7 +29,8 @@ int job_finish(const char *name)
 	return ret;
 }
 
-static int pivot_locked(int ctl, const char *name, struct disk_lock *l)
+static int pivot_locked(int ctl, const char *name, struct disk_lock *l,
+			uint64_t *pause_ns)
 {
 	dev_t dev;
 	int ret = disk_recover_locked(l, false, NULL);
@@ -37,19 +38,19 @@ static int pivot_locked(int ctl, const char *name, struct disk_lock *l)
 	if (!ret)
 		ret = disk_find(name, &dev);
 	if (!ret)
-		ret = control_pivot(ctl, dev, name);
+		ret = control_pivot(ctl, dev, name, pause_ns);
 	return ret ? ret : disk_recover_locked(l, false, NULL);
 }
 
 /* Under the lock: a snapshot meanwhile would be of a top that is no longer. */
-int job_pivot(int ctl, const char *name)
+int job_pivot(int ctl, const char *name, uint64_t *pause_ns)
 {
 	struct disk_lock l;
 	int ret = disk_lock(name, &l);
 
 	if (ret)
 		return ret;
-	ret = pivot_locked(ctl, name, &l);
+	ret = pivot_locked(ctl, name, &l, pause_ns);
 	disk_unlock(&l);
 	return ret;
 }
@@ -136,13 +137,14 @@ static void report(const struct dm_chain_job *job)
 /* Ready is a matter of moments while the guest writes: it is asked again. */
 static int wait_and_pivot(int ctl, struct job_waiting *w, bool no_pivot)
 {
+	uint64_t pause_ns;
 	int ret;
 
 	for (;;) {
 		ret = job_wait(ctl, w);
 		if (ret || w->job.status != DM_CHAIN_JOB_READY || no_pivot)
 			return ret;
-		ret = job_pivot(ctl, w->job.disk);
+		ret = job_pivot(ctl, w->job.disk, &pause_ns);
 		if (ret < 0)
 			return ret;
 		if (ret)

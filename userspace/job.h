@@ -29,8 +29,28 @@ int control_monitor(void);
  * Return: 1 with @e, 0: none now, or a negative exit code.
  */
 int control_monitor_read(int mon, struct dm_chain_job_event *e);
+/**
+ * struct control_set - disks to be pivoted at one instant
+ * @nr: how many
+ * @disks: devices
+ * @names: for messages
+ * @decider: index of the one whose header decides
+ * @hints: DM_CHAIN_PATH_BYTES each: where that lies; one disk: NULL
+ * @pause_ns: set for each: how long it was held back
+ */
+struct control_set {
+	unsigned int nr;
+	dev_t *disks;
+	const char **names;
+	unsigned int decider;
+	char *hints;
+	uint64_t *pause_ns;
+};
+
 /** control_pivot() - 0; 1: not ready; or a negative exit code */
-int control_pivot(int ctl, dev_t disk, const char *name);
+int control_pivot(int ctl, dev_t disk, const char *name, uint64_t *pause_ns);
+/** control_pivot_set() - likewise, all or none */
+int control_pivot_set(int ctl, const struct control_set *s);
 
 /* job-list.c */
 
@@ -244,7 +264,20 @@ int mirror_forget(const char *name);
  * disk's lock */
 int job_finish(const char *name);
 /** job_pivot() - 0: the disk has moved on, and all is let go; 1: not ready */
-int job_pivot(int ctl, const char *name);
+int job_pivot(int ctl, const char *name, uint64_t *pause_ns);
+
+/* pivot-set.c */
+
+/**
+ * pivot_several() - the disks of mirrors move on at one instant, all or none
+ * @jobs: mirrors, as the user named them
+ * @nr: at least 2
+ * @pause_ns: set for each
+ *
+ * Return: 0; 1: one is not ready; or a negative exit code.
+ */
+int pivot_several(int ctl, const struct job_entry *const *jobs, unsigned int nr,
+		  uint64_t *pause_ns);
 /** job_ended() - how it ended: 0, or its line and exit code */
 int job_ended(const struct dm_chain_job *job);
 /**

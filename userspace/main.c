@@ -121,8 +121,9 @@ static const struct command commands[] = {
 	  "dmchain job cancel leaves it as a complete copy of that instant. Cancelled before,\n"
 	  "or by an interrupt, it is incomplete and is refused. A copy that fails never fails\n"
 	  "the disk.\n" },
-	{ "pivot", cmd_pivot, "JOB|NAME",
-	  "end a mirror or a commit of the active layer: the disk goes on there", "" },
+	{ "pivot", cmd_pivot, "JOB|NAME ...",
+	  "end a mirror or a commit of the active layer: the disk goes on there",
+	  "Several mirrors: at one instant, all or none.\n" },
 	{ "job", cmd_job,
 	  "list [NAME] | show JOB | wait JOB [--timeout S] | pause JOB | resume JOB [--wait] | speed JOB RATE | cancel JOB",
 	  "look at jobs, and tell them what to do",
@@ -157,7 +158,7 @@ static const struct command commands[] = {
 	  "  --force        an in-use mark is known to be stale\n" },
 	{ "recover", cmd_recover, "[NAME|PATH [--assume committed|aborted]]",
 	  "finish or undo what a killed command or a crash left",
-	  "  PATH           a closed layer that a snapshot of several disks has left pending\n"
+	  "  PATH           a closed layer that a change of several disks has left pending\n"
 	  "  --assume A     the layer that decided it is lost: committed freezes PATH, aborted\n"
 	  "                 makes it the disk again; say the same for all disks of the set\n" },
 	{ "perm", cmd_perm,

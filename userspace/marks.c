@@ -76,7 +76,7 @@ static const struct mark_rule rules[] = {
 	{ DM_CHAIN_MARK_RETIRED, RW | NEW,
 	  "retired, the disk went on elsewhere; open it there, or this one --read-only" },
 	{ DM_CHAIN_MARK_PENDING, RW | NEW,
-	  "part of a snapshot of several disks that was cut off; dmchain recover with its path decides it" },
+	  "part of a snapshot or pivot of several disks that was cut off; dmchain recover with its path decides it" },
 };
 
 static int refuse_by_rule(const struct image *img, const struct mark_rule *r)
@@ -124,7 +124,7 @@ int image_check_job(const struct image *img, const char *what)
 		return 0;
 	if (image_pending(img))
 		return msg_fail(EXIT_REFUSED,
-				"%s: can't %s it, it is part of a snapshot of several disks that was cut off; dmchain recover %s first",
+				"%s: can't %s it, it is part of a snapshot or pivot of several disks that was cut off; dmchain recover %s first",
 				img->label, what, img->path);
 	if (img->hdr.marks & DM_CHAIN_MARK_SPOILED)
 		return refuse_by_rule(img, &rule);

@@ -237,6 +237,12 @@ bool path_place_stands_on(const char *path, dev_t disk);
 /** disk_check_place() - @path does not lie on the disk itself */
 int disk_check_place(const char *name, dev_t disk, const char *path);
 
+/** disk_nested() - says that a layer at @path, of @name, lies on another disk */
+int disk_nested(const char *name, const char *path, const char *on_name);
+/** disk_check_apart() - a layer of @name doesn't, for a switch of both at once */
+int disk_check_apart(const char *name, dev_t layer, const char *on_name,
+		     dev_t on_disk);
+
 /* disk-info.c */
 
 /**

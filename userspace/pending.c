@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What a snapshot of several disks that was cut off has left: a layer that waits
- * for the decision of another one, the coordinator. image_open() has flushed
+ * What a switch that was cut off has left. What a snapshot, or pivot, of several disks that was cut off has left: a layer that
+ * waits for the decision of another one, the coordinator. image_open() has flushed
  * what is read of either, so that no power cut takes a decision back.
  */
 #include "dmchain.h"
@@ -16,13 +16,18 @@ bool image_pending(const struct image *img)
 	       img->hdr.marks & DM_CHAIN_MARK_PENDING;
 }
 
+const char *pending_what(const struct image *img)
+{
+	return img->hdr.marks & DM_CHAIN_MARK_RETIRED ? "pivot" : "snapshot";
+}
+
 static int not_found(const struct image *img, const char *path)
 {
 	char id[37];
 
 	return msg_fail(EXIT_IMAGE,
-			"%s: part of a snapshot of several disks that was cut off, and the layer that decides it (%s) is not at %s; put it there, or decide by dmchain recover --assume committed|aborted %s",
-			img->label, id_text(&img->hdr.coordinator, id),
+			"%s: part of a %s of several disks that was cut off, and the layer that decides it (%s) is not at %s; put it there, or decide by dmchain recover --assume committed|aborted %s",
+			img->label, pending_what(img), id_text(&img->hdr.coordinator, id),
 			path && *img->hdr.coordinator_path ? path : "a path that is known",
 			img->path);
 }
@@ -105,9 +110,9 @@ void pending_set(struct image *img, bool committed)
 int pending_never(const struct image *img)
 {
 	return msg_fail(EXIT_IMAGE,
-			"%s: made for a snapshot of several disks that was not taken, so it never was the disk; open %s and remove this one",
+			"%s: made for a change of several disks that was not made, so it never was the disk; open %s and remove this one",
 			img->label, *img->hdr.parent_path ?
-			img->hdr.parent_path : "its parent");
+			img->hdr.parent_path : "what it was made from");
 }
 
 int pending_settle(struct image *img, const struct walk *w, bool write, bool force)
@@ -134,4 +139,105 @@ int pending_settle(struct image *img, const struct walk *w, bool write, bool for
 		return ret;
 	pending_set(img, committed);
 	return image_write_header(img);
+}
+
+/* --- A copy that a disk was about to go on in --- */
+
+bool copy_prepared(const struct image *img)
+{
+	return img->format == DM_CHAIN_FORMAT_CHAIN &&
+	       img->hdr.marks & DM_CHAIN_MARK_PREPARED;
+}
+
+/* 1: it is there, 0: it is not, or is another one. */
+static int open_source(const struct image *copy, struct image *source)
+{
+	char *path = *copy->hdr.child_path ?
+		     hint_resolve(copy->path, copy->hdr.child_path) : NULL;
+	int ret = 0;
+
+	if (path && !access(path, F_OK)) {
+		ret = image_open(source, path, DM_CHAIN_FORMAT_CHAIN,
+				 IMAGE_ANY_MARK);
+		ret = ret ? ret : 1;
+	}
+	free(path);
+	if (ret <= 0 || chain_id_equal(&source->hdr.uuid, &copy->hdr.coordinator))
+		return ret;
+	image_close(source);
+	return 0;
+}
+
+static int no_source(const struct image *copy)
+{
+	char id[37];
+
+	return msg_fail(EXIT_IMAGE,
+			"%s: a copy that the disk was about to go on in; whether it did tells layer %s, which is not at %s; put it there, or open that, or decide by dmchain recover --assume committed|aborted %s",
+			copy->label, id_text(&copy->hdr.coordinator, id),
+			*copy->hdr.child_path ? copy->hdr.child_path :
+						"a path that is known",
+			copy->path);
+}
+
+bool copy_source_reachable(const struct image *copy)
+{
+	struct image source;
+
+	if (open_source(copy, &source) <= 0)
+		return false;
+	image_close(&source);
+	return true;
+}
+
+/* Its source says so, by the same job; what it says is durable. */
+int copy_ask(const struct image *copy, bool *decided)
+{
+	struct image source;
+	int ret = open_source(copy, &source);
+
+	if (ret <= 0)
+		return ret ? ret : no_source(copy);
+	ret = 0;
+	*decided = source.hdr.marks & DM_CHAIN_MARK_RETIRED &&
+		   chain_id_equal(&source.hdr.job, &copy->hdr.job);
+	/* Of several disks: then another one has decided for it. */
+	if (*decided && image_pending(&source))
+		ret = pending_ask(&source, NULL, decided);
+	image_close(&source);
+	return ret;
+}
+
+void copy_complete(struct image *copy)
+{
+	struct chain_header *h = &copy->hdr;
+
+	h->marks &= ~DM_CHAIN_MARK_PREPARED;
+	memset(&h->job, 0, sizeof(h->job));
+	memset(&h->coordinator, 0, sizeof(h->coordinator));
+	memset(h->child_path, 0, sizeof(h->child_path));
+}
+
+int copy_undecided(const struct image *copy)
+{
+	return msg_fail(EXIT_IMAGE,
+			"%s: prepared for a pivot that was not decided; open the disk it was copied from",
+			copy->label);
+}
+
+/* Then the copy is the disk; that its own header says so is made up for. */
+int copy_settle(struct image *img)
+{
+	bool decided = false;
+	int ret;
+
+	if (!copy_prepared(img))
+		return 0;
+	ret = copy_ask(img, &decided);
+	if (ret)
+		return ret;
+	if (!decided)
+		return copy_undecided(img);
+	copy_complete(img);
+	return img->writable ? image_write_header(img) : 0;
 }

@@ -146,7 +146,7 @@ static void print_layer(const struct show_layer *l, unsigned int index)
 		printf("\n         waits for what layer %s has decided",
 		       id_text(&l->coordinator, id));
 	if (!chain_id_is_null(&l->decision))
-		printf("\n         has decided a snapshot of several disks, %s",
+		printf("\n         has decided a change of several disks, %s",
 		       id_text(&l->decision, id));
 	if (l->label != LABEL_NONE)
 		printf("\n         label: %s", label_name(l->label));

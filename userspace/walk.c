@@ -123,7 +123,7 @@ static int spoiled(const struct image *child, const struct image *parent)
 static int not_taken(const struct image *child, const struct image *parent)
 {
 	return msg_fail(EXIT_IMAGE,
-			"%s: made for a snapshot of several disks that was not taken, so it never was the disk; open %s and remove this one",
+			"%s: made for a change of several disks that was not made, so it never was the disk; open %s and remove this one",
 			child->path, parent->path);
 }
 
@@ -312,66 +312,6 @@ static int add_parents(struct walk *w, int flags)
 	return ret;
 }
 
-/* --- A copy whose pivot was cut off --- */
-
-static int no_source(const struct image *copy, const char *path)
-{
-	char id[37];
-
-	return msg_fail(EXIT_IMAGE,
-			"%s: a copy that the disk was about to go on in; whether it did tells layer %s, which is not at %s; put it there, or open that",
-			copy->label, id_text(&copy->hdr.coordinator, id),
-			path ? path : "a path that is known");
-}
-
-/* Its source says so, by the same job; what it says is durable. */
-static int ask_source(const struct image *copy, bool *decided)
-{
-	char *path = *copy->hdr.child_path ?
-		     hint_resolve(copy->path, copy->hdr.child_path) : NULL;
-	struct image source;
-	int ret = 0;
-
-	if (!path || access(path, F_OK))
-		ret = no_source(copy, path);
-	else
-		ret = image_open(&source, path, DM_CHAIN_FORMAT_CHAIN,
-				 IMAGE_ANY_MARK);
-	if (!ret && path) {
-		if (!chain_id_equal(&source.hdr.uuid, &copy->hdr.coordinator))
-			ret = no_source(copy, path);
-		*decided = source.hdr.marks & DM_CHAIN_MARK_RETIRED &&
-			   chain_id_equal(&source.hdr.job, &copy->hdr.job);
-		image_close(&source);
-	}
-	free(path);
-	return ret;
-}
-
-/* Then the copy is the disk; that its own header says so is made up for. */
-static int finish_pivot(struct image *top)
-{
-	struct chain_header *h = &top->hdr;
-	bool decided = false;
-	int ret;
-
-	if (top->format != DM_CHAIN_FORMAT_CHAIN ||
-	    !(h->marks & DM_CHAIN_MARK_PREPARED))
-		return 0;
-	ret = ask_source(top, &decided);
-	if (ret)
-		return ret;
-	if (!decided)
-		return msg_fail(EXIT_IMAGE,
-				"%s: prepared for a pivot that was not decided; open the disk it was copied from",
-				top->label);
-	h->marks &= ~DM_CHAIN_MARK_PREPARED;
-	memset(&h->job, 0, sizeof(h->job));
-	memset(&h->coordinator, 0, sizeof(h->coordinator));
-	memset(h->child_path, 0, sizeof(h->child_path));
-	return top->writable ? image_write_header(top) : 0;
-}
-
 int walk_from(struct walk *w, struct image *top, int flags)
 {
 	enum marks_use use = flags & WALK_READ_ONLY ? MARKS_TOP_RO :
@@ -391,7 +331,7 @@ int walk_from(struct walk *w, struct image *top, int flags)
 		ret = pending_settle(place, NULL, !(flags & WALK_READ_ONLY),
 				     flags & WALK_FORCE);
 	if (!ret && !(flags & WALK_LAX))
-		ret = finish_pivot(place);
+		ret = copy_settle(place);
 	if (!ret && !(flags & WALK_LAX))
 		ret = image_check_marks(place, use, flags & WALK_FORCE);
 	if (!ret)

@@ -13,6 +13,7 @@
 
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../lib/chain.sh"
+. "$(dirname "$0")/../lib/several.sh"
 
 cd "$TMP" || exit 1
 mkdir bin && cp "$(command -v dmchain)" bin/
@@ -33,11 +34,6 @@ tops()		# tops DISK...: how many layers each has
 	for d; do
 		json '.layers|length' dmchain info "$d"
 	done | xargs
-}
-
-suspended()
-{
-	cat /sys/block/dm-*/dm/suspended | grep -c 1
 }
 
 # --- what it does, and says ---
@@ -197,43 +193,6 @@ echo "# $SECONDS s"
 
 # --- failing layers ---
 
-# layers_on DEVICE N: /dev/mapper/lay0 and so on
-layer_mib=14
-layers_on()
-{
-	local i mib=$((layer_mib * 2048))
-	for ((i = 0; i < $2; i++)); do
-		# A disk as large as lay4 has to fit into lay5
-		dmsetup create lay$i --table "0 $((i == 4 ? 8 * 2048 : mib)) linear $1 $((i * mib))" || return
-	done
-}
-
-layers_off()	# layers_off N
-{
-	local i
-	for ((i = 0; i < $1; i++)); do
-		dmsetup remove lay$i || return
-	done
-}
-
-# broken I FROM TO: writes of these sectors of lay$I fail; none: it is mended
-broken()
-{
-	local mib=$((layer_mib * 2048)) at=$(($1 * layer_mib * 2048))
-	if [ $# = 1 ]; then
-		dmsetup load lay$1 --table "0 $mib linear $data $at"
-	else
-		{
-			[ "$2" = 0 ] || echo "0 $2 linear $data $at"
-			echo "$2 $(($3 - $2)) flakey $data $((at + $2)) 0 600 1 error_writes"
-			[ "$3" = $mib ] || echo "$3 $((mib - $3)) linear $data $((at + $3))"
-		} >.broken
-		dmsetup load lay$1 .broken
-	fi
-	# What is on its way, and flushes, must not wait for this one
-	dmsetup suspend --noflush lay$1 && dmsetup resume lay$1
-}
-
 # Who opens it: the old top, or the one that it says is the disk
 reopen()	# reopen DISK OLD NEW
 {
@@ -317,13 +276,6 @@ if ! dmsetup targets | grep -q log-writes; then
 	done_testing
 fi
 
-value()		# value NAME LINE: the number in "... NAME=number ..."
-{
-	local rest=" $2"
-	rest=${rest##* "$1"=}
-	echo "${rest%% *}"
-}
-
 # Disk u: lay0, then lay1. v: lay2, lay3. w: the raw lay4, then lay5
 open_one()	# open_one DISK: says "old" or "new"
 {
@@ -335,7 +287,7 @@ open_one()	# open_one DISK: says "old" or "new"
 			echo new
 			return
 		fi
-		grep -qE 'not taken|modified after|no chain header' .open || return
+		grep -qE 'not made|modified after|no chain header' .open || return
 		old=lay4 format=raw new=;;
 	esac
 	if dmchain open "$1" /dev/mapper/$old --format $format >.open 2>&1; then

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// sources: tests/unit/images.c tests/unit/stub-online.c kmod/dm-chain-format.c userspace/lib-crc.c userspace/msg.c userspace/size.c userspace/args.c userspace/fdarg.c userspace/path.c userspace/host.c userspace/image.c userspace/image-io.c userspace/marks.c userspace/make.c userspace/raw.c userspace/walk.c userspace/pending.c userspace/imgmap.c userspace/walkmap.c userspace/view.c userspace/seal.c userspace/rebase-copy.c userspace/show.c userspace/cmd-create.c userspace/cmd-info.c userspace/cmd-map.c userspace/cmd-check.c userspace/cmd-compare.c userspace/cmd-new-id.c userspace/cmd-unseal.c userspace/cmd-rebase.c userspace/cmd-resize.c
+// sources: tests/unit/images.c tests/unit/stub-online.c kmod/dm-chain-format.c userspace/lib-crc.c userspace/msg.c userspace/size.c userspace/args.c userspace/fdarg.c userspace/path.c userspace/host.c userspace/image.c userspace/image-io.c userspace/marks.c userspace/make.c userspace/raw.c userspace/walk.c userspace/pending.c userspace/recover-closed.c userspace/imgmap.c userspace/walkmap.c userspace/view.c userspace/seal.c userspace/rebase-copy.c userspace/show.c userspace/cmd-create.c userspace/cmd-info.c userspace/cmd-map.c userspace/cmd-check.c userspace/cmd-compare.c userspace/cmd-new-id.c userspace/cmd-unseal.c userspace/cmd-rebase.c userspace/cmd-resize.c
 // libs: -ljson-c
 /*
  * What a snapshot of several disks that was cut off leaves, while it is closed:
- * a1 with its new top a2 decides, b1 with b2 waits; so does r2 on the raw r1.
+ * a1 with its new top a2 decides, b1 with b2 waits; so does r2 on the raw r1. And
+ * what a pivot leaves: a1 with its copy a2 decides, b1 waits, and its copy b2 asks it.
  */
 #include "images.h"
 
@@ -88,10 +89,10 @@ static void not_decided(void **state)
 	make_set();
 	load("b1", &before);
 	assert_int_equal(open_as("b2", 0), EXIT_IMAGE);
-	assert_said("/b2", "not taken", "/b1", NULL);
+	assert_said("/b2", "not made", "/b1", NULL);
 	assert_int_equal(open_as("b2", WALK_READ_ONLY), EXIT_IMAGE);
 	assert_int_equal(open_as("r2", 0), EXIT_IMAGE);
-	assert_said("/r2", "not taken", "r1", NULL);
+	assert_said("/r2", "not made", "r1", NULL);
 	assert_int_equal(open_as("r2", WALK_READ_ONLY), EXIT_IMAGE);
 	/* To be read it stays as it is; to be written it gets an id of its own. */
 	assert_int_equal(open_as("b1", WALK_READ_ONLY), 0);
@@ -247,6 +248,164 @@ static void copies_decide_nothing(void **state)
 	assert_true(chain_id_is_null(&h.decision));
 }
 
+/* --- pivots --- */
+
+static void retire(const char *source, const char *copy, struct chain_header *h)
+{
+	struct chain_header c;
+
+	load(source, h);
+	load(copy, &c);
+	h->marks |= DM_CHAIN_MARK_RETIRED;
+	h->sealed_by = c.uuid;
+	h->job = c.job;
+	strcpy(h->child_path, copy);
+}
+
+static void make_copy(const char *source, const char *copy)
+{
+	struct chain_header h, s;
+
+	assert_int_equal(run("create", source, "--size", "8M", NULL), 0);
+	assert_int_equal(run("create", copy, "--size", "8M", NULL), 0);
+	load(source, &s);
+	load(copy, &h);
+	h.marks |= DM_CHAIN_MARK_PREPARED;
+	id_random(&h.job);
+	h.coordinator = s.uuid;
+	strcpy(h.child_path, source);
+	store(copy, &h);
+}
+
+static void make_pivots(void)
+{
+	struct chain_header h, a;
+
+	make_copy("a1", "a2");
+	make_copy("b1", "b2");
+	id_random(&group);
+	load("a1", &a);
+	retire("b1", "b2", &h);
+	h.marks |= DM_CHAIN_MARK_PENDING;
+	h.group = group;
+	h.coordinator = a.uuid;
+	strcpy(h.coordinator_path, "a1");
+	store("b1", &h);
+}
+
+static void decide_pivots(void)
+{
+	struct chain_header h;
+
+	retire("a1", "a2", &h);
+	h.decision = group;
+	store("a1", &h);
+}
+
+static void pivots_not_decided(void **state)
+{
+	struct chain_header before, h;
+
+	(void)state;
+	make_pivots();
+	assert_int_equal(open_as("a2", 0), EXIT_IMAGE);
+	assert_said("/a2", "not decided", NULL);
+	assert_int_equal(open_as("b2", 0), EXIT_IMAGE);
+	assert_said("/b2", "not decided", NULL);
+	assert_int_equal(open_as("a1", 0), 0);
+	load("b1", &before);
+	assert_int_equal(open_as("b1", 0), 0);
+	load("b1", &h);
+	assert_int_equal(h.marks, 0);
+	assert_true(chain_id_is_null(&h.sealed_by));
+	assert_true(chain_id_is_null(&h.job));
+	assert_true(chain_id_is_null(&h.coordinator));
+	assert_memory_not_equal(h.cid.b, before.cid.b, sizeof(h.cid.b));
+	assert_int_equal(open_as("b2", 0), EXIT_IMAGE);
+}
+
+static void pivots_decided(void **state)
+{
+	(void)state;
+	make_pivots();
+	decide_pivots();
+	assert_int_equal(open_as("a1", 0), EXIT_IMAGE);
+	assert_said("/a1: retired", "/a2", NULL);
+	assert_int_equal(open_as("b2", WALK_READ_ONLY), 0);
+	assert_true(marks_of("b2") & DM_CHAIN_MARK_PREPARED);
+	assert_int_equal(open_as("b2", 0), 0);
+	assert_int_equal(marks_of("b2"), 0);
+	assert_int_equal(open_as("b1", 0), EXIT_IMAGE);
+	assert_said("/b1: retired", "/b2", NULL);
+	assert_int_equal(marks_of("b1"), DM_CHAIN_MARK_RETIRED);
+	assert_int_equal(open_as("a2", 0), 0);
+}
+
+/* Of another job than the one that made the copy. */
+static void pivot_of_another_job(void **state)
+{
+	struct chain_header h;
+
+	(void)state;
+	make_pivots();
+	decide_pivots();
+	load("a1", &h);
+	id_random(&h.job);
+	store("a1", &h);
+	assert_int_equal(open_as("a2", 0), EXIT_IMAGE);
+	assert_said("/a2", "not decided", NULL);
+}
+
+/* --- recover PATH --- */
+
+static void recover_asks(void **state)
+{
+	(void)state;
+	make_pivots();
+	assert_int_equal(-recover_closed("a2", NULL), EXIT_IMAGE);
+	assert_int_equal(-recover_closed("a2", "committed"), EXIT_REFUSED);
+	assert_said("/a2: was aborted", NULL);
+	decide_pivots();
+	assert_int_equal(-recover_closed("b1", "aborted"), EXIT_REFUSED);
+	assert_said("/b1: was committed", NULL);
+	assert_int_equal(recover_closed("b1", NULL), 0);
+	assert_int_equal(marks_of("b1"), DM_CHAIN_MARK_RETIRED);
+	assert_int_equal(recover_closed("b2", NULL), 0);
+	assert_int_equal(marks_of("b2"), 0);
+	assert_int_equal(recover_closed("a2", "committed"), 0);
+	assert_int_equal(-recover_closed("a2", "committed"), EXIT_FAILED);
+	assert_said("nothing to assume", NULL);
+}
+
+static void recover_is_told(void **state)
+{
+	(void)state;
+	make_pivots();
+	decide_pivots();
+	assert_int_equal(unlink("a1"), 0);
+	assert_int_equal(-recover_closed("a2", NULL), EXIT_IMAGE);
+	assert_said("/a2", "recover --assume", NULL);
+	assert_int_equal(-recover_closed("a2", "aborted"), EXIT_IMAGE);
+	assert_int_equal(recover_closed("a2", "committed"), 0);
+	assert_int_equal(open_as("a2", 0), 0);
+	assert_int_equal(-recover_closed("b1", NULL), EXIT_IMAGE);
+	assert_int_equal(recover_closed("b1", "committed"), 0);
+	assert_int_equal(open_as("b1", 0), EXIT_IMAGE);
+	assert_int_equal(open_as("b2", 0), 0);
+}
+
+static void recover_is_told_of_a_snapshot(void **state)
+{
+	(void)state;
+	make_set();
+	assert_int_equal(unlink("a1"), 0);
+	assert_int_equal(recover_closed("b1", "aborted"), 0);
+	assert_int_equal(open_as("b1", 0), 0);
+	assert_int_equal(-recover_closed("r2", "aborted"), EXIT_IMAGE);
+	assert_int_equal(recover_closed("r2", "committed"), 0);
+	assert_int_equal(open_as("r2", 0), 0);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, images_setup, images_teardown)
@@ -259,6 +418,12 @@ int main(void)
 		TEST(others_keep_off),
 		TEST(info_and_check_tell),
 		TEST(copies_decide_nothing),
+		TEST(pivots_not_decided),
+		TEST(pivots_decided),
+		TEST(pivot_of_another_job),
+		TEST(recover_asks),
+		TEST(recover_is_told),
+		TEST(recover_is_told_of_a_snapshot),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -62,10 +62,14 @@ struct dm_chain_switch_disk {
 /**
  * struct dm_chain_switch - change what disks are made of, at one instant
  * @op: DM_CHAIN_SWITCH_*
- * @nr_disks: 1 to DM_CHAIN_SWITCH_MAX, each once, in any order; pivot: 1
+ * @nr_disks: 1 to DM_CHAIN_SWITCH_MAX, each once, in any order
  * @disks: user address of an array of struct dm_chain_switch_disk
  * @flags: zero
- * @pad: zero
+ * @decider: pivot of several: index in @disks of the one whose source (if that is
+ *	raw: whose target) decides; else zero
+ * @hints: pivot of several: user address of DM_CHAIN_PATH_BYTES for each of @disks:
+ *	where the layer lies that decides, as seen from its source (raw: target), or
+ *	an empty string; else zero
  *
  * Snapshot: each disk has one attached layer in role "next". It returns when
  * the frozen layer, its seal and all that was acknowledged before are durable.
@@ -75,12 +79,14 @@ struct dm_chain_switch_disk {
  * Pivot: each disk has an active commit, or a mirror, that is ready (else EAGAIN;
  * ENOENT: it has none). It returns when the base, or the target, is durably the
  * disk. The layers that are not part of it any more stay attached, in role
- * "dropped", until a reload.
+ * "dropped", until a reload. Several: all have a mirror (else EINVAL), all are
+ * suspended together, and one header decides for all.
  *
  * Errors: EINVAL a disk stands twice; ELOOP a layer of one of the disks is on
  * another one; ENODEV no such chain disk; EBUSY suspended, being switched or another
  * table is loaded; ENXIO nothing is attached in the role; ESTALE the attached
- * layer does not fit the top, or the others of the set; EROFS the disk is
+ * layer does not fit the top, or the others of the set, or the layer that was to
+ * decide can't; EROFS the disk is
  * read-only; EIO the old top could not be made durable. If that was before the
  * switch (@pause_ns is 0) the disks run on with their old tops; else all of them
  * refuse writes until re-opened, and open at their old tops with all that a flush
@@ -91,7 +97,8 @@ struct dm_chain_switch {
 	__u32	nr_disks;
 	__u64	disks;
 	__u32	flags;
-	__u32	pad;
+	__u32	decider;
+	__u64	hints;
 };
 
 /**
