@@ -56,7 +56,7 @@ for d in a b c; do
 	dmchain open $d $d.img
 done
 run_ok "mirrors of three disks" mirrors a=a1.img b=b1.img c=c1.img
-is "$(json 'map([.disk, .status, (.["pause-ns"] > 0)])' dmchain pivot c a b)" \
+is "$(json 'map([.chain, .status, (.["pause-ns"] > 0)])' dmchain pivot c a b)" \
 	'[["c","concluded",true],["a","concluded",true],["b","concluded",true]]' \
 	"their pivot tells the pause of each"
 is "$(tops a b c)" "a1.img b1.img c1.img" "each goes on in its copy"
