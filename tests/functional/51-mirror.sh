@@ -175,8 +175,8 @@ dmchain open d 0.img
 yes "good" | dd of=/dev/mapper/d bs=1M count=16 iflag=fullblock oflag=direct status=none
 for policy in report stop; do
 	rm -f t.img
-	id=$(dmchain mirror d t.img --format chain --verify --speed 4M --on-error $policy --background --json | jq -r .id)
-	wait_for 30 copied 8
+	id=$(dmchain mirror d t.img --format chain --verify --speed 512K --on-error $policy --background --json | jq -r .id)
+	wait_for 30 copied 2
 	at=$(od -An -t u8 -j 120 -N 8 t.img)
 	printf 'rotten' | dd of=t.img bs=1 seek=$((at + (1 << 20) + 1024)) conv=notrunc status=none
 	dmchain job speed d 0 >/dev/null

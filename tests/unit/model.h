@@ -159,6 +159,10 @@ enum plant {
 	TRACK_CLEAR_EARLY,	/* cleared without flushing both */
 	TRACK_ANY_WRITER,	/* untracked writers don't void the flags */
 	TRACK_ENDS_EARLY,	/* no flags, while the target may be resumed */
+	PIVOTS_NO_PENDING,	/* several disks: each source retired by itself */
+	PIVOTS_DECIDE_EARLY,	/* decision before the others are pending */
+	PIVOTS_DROP_EARLY,	/* decision erased before the others are retired */
+	PIVOTS_COPY_OPENS,	/* D2 asks S2 alone, which is pending */
 
 	NR_PLANTS
 };
@@ -450,6 +454,7 @@ extern const struct step op_open[], op_open_after[], op_offline[], op_new_id[],
 	op_open_member[], op_open_last[], op_stream[], op_commit[], op_commit_again[],
 	op_commit_cancel[],
 	op_spoiled_child[], op_mirror[], op_mirror_copy[], op_mirror_cancel[],
+	op_pivots[], op_open_copy[],
 	op_clean_flags[], op_fail_flush[];
 void record_ghost(struct state *s, u8 uuid, u8 cid, u8 v[NR_BLOCKS][NR_SECTORS]);
 

@@ -86,6 +86,8 @@ static const char *pending_refusal(const struct image *im, const struct hdr *h)
 {
 	if (!h->pending)
 		return h->sealed ? "sealed" : NULL;
+	if (h->retired)
+		return decided(im, h) ? "retired, decided" : NULL;
 	if (h->sealed)
 		return decided(im, h) ? "pending, decided" : NULL;
 	return decided(im, h) ? NULL : "pending, not decided";
@@ -122,6 +124,8 @@ static const char *mirror_refusal(const struct image *im, const struct hdr *h)
 	l = find_layer(im, h->source);
 	if (l < 0 || hdr(im->hdr[l])->retired != h->uuid)
 		return "prepared, source not retired";
+	if (undecided(im, hdr(im->hdr[l])) && !planted(PIVOTS_COPY_OPENS))
+		return "prepared, source pending";
 	return NULL;
 }
 
@@ -151,7 +155,7 @@ static const char *top_refusal(const struct image *im, int l, bool rw)
 	error = pending_refusal(im, h);
 	if (error)
 		return error;
-	if (h->retired)
+	if (h->retired && !h->pending)
 		return "retired";
 	return mirror_refusal(im, h);
 }

@@ -249,6 +249,101 @@ const struct step op_mirror[] = {
 	STEP("pivoted", finish),
 };
 
+/*
+ * --- pivots of two disks: S1 is layer 0, D1 1, S2 2, D2 3; nothing is left to copy ---
+ */
+
+#define PIVOTS	1
+
+static void build_both_prepared(struct state *s, int me, int l, struct hdr *h)
+{
+	(void)me;
+	(void)l;
+	h->mirror = PREPARED;
+	h->cid = fresh_cid(s);
+	h->in_use = 1;
+}
+
+static int pivots_flush(struct state *s, int me)
+{
+	for (int l = 0; l < 4; l++)
+		ask_round(s, l, me);
+	return STEP_NEXT;
+}
+
+static void build_decision(struct state *s, int me, int l, struct hdr *h)
+{
+	build_retired(s, me, l, h);
+	h->decision = PIVOTS;
+}
+
+/* In use still: whoever else finds it there has to leave it alone. */
+static void build_retired_if(struct state *s, int me, int l, struct hdr *h)
+{
+	(void)s;
+	(void)me;
+	if (l == 0) {
+		if (planted(PIVOTS_DECIDE_EARLY))
+			build_decision(s, me, l, h);
+		return;
+	}
+	h->retired = 4;
+	if (planted(PIVOTS_NO_PENDING))
+		return;
+	h->pending = PIVOTS;
+	h->coordinator = 1;
+}
+
+static int pivots_switch(struct state *s, int me)
+{
+	(void)me;
+	for (int d = 0; d < 2; d++)
+		if (s->d[d].inflight)
+			return STEP_WAIT;
+	for (int d = 0; d < 2; d++) {
+		struct disk *k = &s->d[d];
+
+		k->chain = (struct chain){ .n = 1, .l = { k->mirror - 1 } };
+		k->mirror = k->written = 0;
+	}
+	return STEP_NEXT;
+}
+
+static void build_no_decision(struct state *s, int me, int l, struct hdr *h)
+{
+	(void)s;
+	(void)me;
+	(void)l;
+	h->decision = 0;
+}
+
+static void build_retired_for_good(struct state *s, int me, int l, struct hdr *h)
+{
+	if (l == 0) {
+		if (planted(PIVOTS_DROP_EARLY))
+			build_no_decision(s, me, l, h);
+		return;
+	}
+	h->pending = h->coordinator = h->in_use = 0;
+}
+
+const struct step op_pivots[] = {
+	HEADER("pivots: headers D1, D2 {prepared}", BIT(1) | BIT(3),
+	       build_both_prepared),
+	STEP("pivots: F1 all", pivots_flush),
+	STEP("pivots: F1 done", wait_rounds),
+	HEADER("pivots: header S2 {retired, pending}", BIT(0) | BIT(2),
+	       build_retired_if),
+	HEADER("pivots: header S1 {retired, decision}", BIT(0), build_decision),
+	STEP("pivots: one switch in memory for all", pivots_switch),
+	HEADER("pivots: headers D1, D2 {complete}", BIT(1) | BIT(3),
+	       build_complete),
+	HEADER("pivots: header S2 {no longer pending}", BIT(0) | BIT(2),
+	       build_retired_for_good),
+	HEADER("pivots: header S1 {no decision}", BIT(0), build_no_decision),
+	STEP("pivoted", finish),
+};
+
 const struct step op_mirror_copy[] = {
 	MIRROR_COPY,
 	STEP("mirror: ready", finish),

@@ -298,7 +298,7 @@ void build_in_use(struct state *s, int me, int l, struct hdr *h)
 	if (!keep)
 		h->cid = fresh_cid(s);
 	if (h->pending)
-		h->sealed = 0;
+		h->sealed = h->retired = 0;
 	h->pending = h->coordinator = 0;
 	h->mirror = NOT_MIRROR;
 }

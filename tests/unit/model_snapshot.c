@@ -349,6 +349,20 @@ static int member_flushed(struct state *s, int me)
 	return STEP_NEXT;
 }
 
+static int copy_flush(struct state *s, int me)
+{
+	(void)me;
+	flush_begin(s, 2);
+	return STEP_NEXT;
+}
+
+static int copy_flushed(struct state *s, int me)
+{
+	(void)me;
+	flush_end(s, 2);
+	return STEP_NEXT;
+}
+
 /* The second disk opened on its new top: then that was decided. */
 static void build_settled(struct state *s, int me, int l, struct hdr *h)
 {
@@ -356,6 +370,21 @@ static void build_settled(struct state *s, int me, int l, struct hdr *h)
 		return;
 	build_final(s, me, l, h);
 }
+
+/* A copy: what decides is flushed, too, as is its source. */
+const struct step op_open_copy[] = {
+	STEP("open: FLUSH the coordinator", member_flush),
+	STEP("open: flushed; read its header", member_flushed),
+	STEP("open: FLUSH the source", copy_flush),
+	STEP("open: flushed; read its header", copy_flushed),
+	STEP("open: FLUSH the chain's devices", open_flush),
+	STEP("open: flushed; read headers and maps", open_load),
+	STEP("open: repair the other slot", open_repair),
+	STEP("open: repaired", open_repaired),
+	HEADER("open: header {in use, new cid}", TOP, build_in_use),
+	STEP("open: table", open_go),
+	STEP("opened", finish),
+};
 
 const struct step op_open_member[] = {
 	STEP("open: FLUSH the coordinator", member_flush),

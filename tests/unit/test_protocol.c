@@ -1065,6 +1065,52 @@ static const struct scenario mirror_crash = {
 		     FLUSHER(1) } },
 };
 
+/* --- pivots of two disks --- */
+
+static void mark_copy(struct state *s, int l, u8 source)
+{
+	struct hdr h = *hdr(unit_read(&s->u[l][U_SLOT0]));
+	u8 number;
+
+	h.mirror = INCOMPLETE;
+	h.source = source;
+	number = header_number(&h);
+	unit_set(&s->u[l][U_SLOT0], number);
+	unit_set(&s->u[l][U_SLOT1], number);
+}
+
+/* Mirrors that are ready: both sides hold the same. */
+static void init_pivots(struct state *s)
+{
+	PUT_LAYERS(s, { .l = 0, .in_use = 1 }, { .l = 1 },
+		   { .l = 2, .in_use = 1 }, { .l = 3 });
+	mark_copy(s, 1, 1);
+	mark_copy(s, 3, 3);
+	open_now(s, 0);
+	open_now(s, 1);
+	load_layer(s, 1);
+	load_layer(s, 3);
+	s->d[0].mirror = 2;
+	s->d[1].mirror = 4;
+}
+
+#define PIVOTS_SCENARIO(before, after) \
+	.init = init_pivots, .kind = { CHAIN, CHAIN, CHAIN, CHAIN }, .disks = 2, \
+	.tops = { BIT(0) | BIT(1), BIT(2) | BIT(3) }, .one_side = true, \
+	.actor = { { GUEST(before), FLUSHER(0), FLUSHER(1), \
+		     FLUSHER(2), FLUSHER(3), ACTOR("pivots", op_pivots) }, \
+		   { ACTOR("open1", op_open), ACTOR_AT("open2", op_open_copy, 1), \
+		     GUEST(after), FLUSHER(2), FLUSHER(3) } }
+
+static const struct scenario pivots = {
+	.name = "pivots of two disks", PIVOTS_SCENARIO(on_both, nothing),
+};
+
+static const struct scenario pivots_crash = {
+	.name = "pivots of two disks, crash, write", .crashes = 1, .warmth = COLD,
+	PIVOTS_SCENARIO(on_second, on_second),
+};
+
 static const struct scenario mirror_cancelled = {
 	.name = "mirror cancelled when ready", .init = init_mirror,
 	.kind = { CHAIN, CHAIN }, .disks = 1, .tops = { BIT(0) },
@@ -1369,6 +1415,12 @@ static const struct CMUnitTest tests[] = {
 	HOLDS(mirror_raw),
 	HOLDS(mirror_crash),
 	HOLDS(mirror_cancelled),
+	HOLDS(pivots),
+	HOLDS(pivots_crash),
+	FOUND(pivots, PIVOTS_NO_PENDING, "17 sources retired one by one"),
+	FOUND(pivots, PIVOTS_DECIDE_EARLY, "17 decision before all are pending"),
+	FOUND(pivots, PIVOTS_DROP_EARLY, "17 decision erased too early"),
+	FOUND(pivots, PIVOTS_COPY_OPENS, "17 copy of an undecided source"),
 	HOLDS(track),
 	HOLDS(track_sectors),
 	HOLDS(track_empty),
