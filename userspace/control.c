@@ -373,7 +373,11 @@ static int acquire(int ctl, dev_t disk, struct dm_chain_acquire *q, int *fd,
 	err = errno;
 	if (err == ENOTTY || err == EINVAL)
 		return module_too_old("whether that would be allowed");
-	if (err != EBUSY || !q->conflict.perm)
+	if (err == EBUSY && !q->conflict.perm)
+		return msg_fail(EXIT_REFUSED,
+				"device %u:%u: another table is loaded beside the running one, so its layers can't be had now; dmchain recover drops what a command has left",
+				major(disk), minor(disk));
+	if (err != EBUSY)
 		return call_failed(disk, "cannot be asked", err);
 	*c = q->conflict;
 	c->holder.disk[sizeof(c->holder.disk) - 1] = '\0';

@@ -15,14 +15,18 @@
 
 /**
  * struct recovery - of one disk
+ * @lock: of it
  * @note: what the dead controller was doing, or NULL
+ * @noted: we have left one of our own
  * @ask: the user asked for it
  * @done: texts of what was done, or NULL
  * @changed: the table was loaded anew
  */
 struct recovery {
 	const char *name;
+	struct disk_lock *lock;
 	json_object *note;
+	bool noted;
 	bool ask;
 	json_object *done;
 	bool changed;
@@ -159,6 +163,18 @@ static bool needs_reload(struct recovery *r, const struct dm_chain_layer *layers
 	return change;
 }
 
+/* Killed with a table that is loaded, and not used, it is what somebody has left. */
+static int reload(struct recovery *r, struct table *t)
+{
+	int ret = 0;
+
+	if (!r->note) {
+		r->noted = true;
+		ret = disk_lock_note(r->lock, note_new("recover"));
+	}
+	return ret ? ret : dm_reload_resume(r->name, t);
+}
+
 /* The layers first: that waits for what the kernel takes back just now. */
 static int recover_table_of(struct recovery *r, int ctl, dev_t disk)
 {
@@ -175,7 +191,7 @@ static int recover_table_of(struct recovery *r, int ctl, dev_t disk)
 		r->changed |= target_left(r, ctl, disk, &t);
 		control_expedite(ctl, r->changed);
 		if (r->changed)
-			ret = dm_reload_resume(r->name, &t);
+			ret = reload(r, &t);
 		dm_table_free(&t);
 	}
 	free(layers);
@@ -365,6 +381,7 @@ int disk_recover_locked(struct disk_lock *l, bool ask, json_object *done)
 {
 	struct recovery r = {
 		.name = l->name,
+		.lock = l,
 		.note = disk_lock_left(l),
 		.ask = ask,
 		.done = done,
@@ -378,6 +395,8 @@ int disk_recover_locked(struct disk_lock *l, bool ask, json_object *done)
 		ret = label_sync(l->name, done);
 	if (!ret && r.note)
 		ret = disk_lock_note(l, NULL);
+	else if (r.noted)
+		(void)disk_lock_note(l, NULL);
 	json_object_put(r.note);
 	return ret;
 }

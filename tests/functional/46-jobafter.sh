@@ -82,4 +82,37 @@ run_ok "the first disk opens" dmchain open d 3.img
 is "$(contents d)" "$above" "and is what it was"
 dmchain close d
 
+# --- the command that lets go of what a job has dropped is killed with a table loaded
+
+killed_with_table()	# killed_with_table COMMAND...: what would look to the end
+{
+	dmchain create k0.img --size 8M >/dev/null
+	dmchain open k k0.img
+	fill k 0 1 k
+	for i in 1 2 3; do
+		dmchain snapshot k=k$i.img >/dev/null
+		fill k $i 1 $i
+	done
+	dmchain commit k --top 1 --base 2 --background >/dev/null
+	wait_for 30 sh -c "dmchain job list k --json | grep -q concluded"
+	"$@" dmchain job wait k >wait.out 2>&1
+}
+
+killed_with_table strace -qq -o calls -e trace=ioctl
+dmchain close k
+rm -f k?.img
+n=$(awk '{ i++ } /DM_TABLE_LOAD/ { loaded = 1 } loaded && /DM_DEV_SUSPEND/ { print i; exit }' calls)
+killed_with_table bash -c '"$@"; exit $?' bash strace -qq -o /dev/null -e trace=ioctl \
+	-e "inject=ioctl:signal=KILL:when=${n:-1}"
+like "$(dmsetup info k)" "LIVE & INACTIVE" "killed: its table is loaded, and not used"
+run_ok "killed: the next command does what was left" dmchain stream k --base 2
+is "$(dmsetup info k | sed -n 's,^Tables present: *,,p')" LIVE "killed: nothing is"
+run_ok "killed: close" dmchain close k
+run_ok "killed: open" dmchain open k k3.img
+dmsetup load k --table "$(dmsetup table k)"
+refused 3 "another table is loaded .*dmchain recover" "a table that somebody else has loaded" dmchain stream k
+run_ok "and recover drops it" dmchain recover k
+run_ok "then it can begin" dmchain stream k
+dmchain close k
+
 done_testing_jobs
