@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=debug mem=1024 smp=2 timeout=300 group=main
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=300 group=main
 #
 # File systems on disks, with snapshots while files are written: what was
 # synced is in the frozen layer, too, and every file that can be read there is

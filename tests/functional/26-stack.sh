@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug mem=1024 smp=2 timeout=180 group=main
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=180 group=main
 #
 # dm's own commands at any moment, also for disks stacked on each other: load,
 # reload, clear, suspend, resume, remove, wipe. Nothing hangs, no I/O gets
