@@ -432,6 +432,16 @@ static int skip(struct chain_job *job)
 	return 0;
 }
 
+/* Paused by an error: until the user says that it is mended. */
+static int wait_resumed(struct chain_job *job)
+{
+	int r = wait_turn(job);
+
+	if (!r && job->ops->resumed)
+		job->ops->resumed(job);
+	return r;
+}
+
 /* Move all that there is. */
 static int move_all(struct chain_job *job)
 {
@@ -454,11 +464,9 @@ static int move_all(struct chain_job *job)
 		action = on_error(job, r);
 		if (action < 0)
 			return action;
-		if (action > 0) {
-			r = skip(job);
-			if (r)
-				return r;
-		}
+		r = action > 0 ? skip(job) : wait_resumed(job);
+		if (r)
+			return r;
 		r = 1;
 	}
 	return 0;

@@ -30,6 +30,7 @@ struct dm_kcopyd_client;
  * @prepare: durable marks, before anything is moved
  * @step: move some: 1; nothing is left: 0; -EAGAIN: try again; or an error
  * @skip: go on behind what a step failed at
+ * @resumed: NULL, or called when it goes on behind an error that has paused it
  * @finish: all is moved: change headers and topology; -EBUSY: try again
  * @settle: nothing is left to move: before it is ready. Not busy
  * @more: while it is ready: there is something to move again
@@ -50,6 +51,7 @@ struct chain_job_ops {
 	int (*prepare)(struct chain_job *job);
 	int (*step)(struct chain_job *job);
 	void (*skip)(struct chain_job *job);
+	void (*resumed)(struct chain_job *job);
 	int (*finish)(struct chain_job *job);
 	int (*settle)(struct chain_job *job);
 	bool (*more)(struct chain_job *job);

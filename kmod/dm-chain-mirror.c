@@ -684,6 +684,16 @@ static int mirror_step(struct chain_job *job)
 	return r;
 }
 
+/*
+ * What the guest's writes have failed at while it was paused is mended, too, or
+ * else fails again: it is to be copied.
+ */
+static void mirror_resumed(struct chain_job *job)
+{
+	if (!READ_ONCE(job->m->fatal))
+		xchg(&job->m->error, 0);
+}
+
 /* Behind the batch that failed: the job will end with its error. */
 static void mirror_skip(struct chain_job *job)
 {
@@ -805,6 +815,7 @@ const struct chain_job_ops chain_mirror_ops = {
 	.prepare = mirror_prepare,
 	.step = mirror_step,
 	.skip = mirror_skip,
+	.resumed = mirror_resumed,
 	/* No finish: it is ended by the user, or by an error that was ignored. */
 	.settle = mirror_settle,
 	.more = chain_mirror_more,

@@ -173,7 +173,7 @@ for kind in report stop; do
 		run_ok "report, ready: what was missed is copied" dmchain job resume d --wait
 	else
 		paused "stop, ready"
-		guest "stop, paused" e 11
+		guest "stop, paused" e 10
 		mended 3
 		dmchain job resume d >/dev/null
 		run_ok "stop, ready: mended, it is ready again" dmchain job wait d
