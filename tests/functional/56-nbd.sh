@@ -184,7 +184,7 @@ write --ops 20 --seed $((++seed)) --verify-end
 sync
 cp m m.flushed
 dies 0
-run_fail any "own: reads fail" dd if=/dev/mapper/d of=/dev/null bs=4k count=1 iflag=direct
+run_fail any "own: reads fail" dd if=/dev/mapper/d of=/dev/null bs=1M iflag=direct
 dmchain close d >/dev/null 2>&1
 run_ok "own: it is served again" serve 0 far0
 run_ok "own: open" dmchain open d /dev/nbd0 --force
