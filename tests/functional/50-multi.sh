@@ -18,8 +18,8 @@
 cd "$TMP" || exit 1
 mkdir bin && cp "$(command -v dmchain)" bin/
 PATH=$TMP/bin:$PATH
-kills=${KILLS:-2} cuts=${CUTS:-2} instants=${INSTANTS:-2} often=2
-[ -z "${LONG-}" ] || kills=${KILLS:-300} cuts=${CUTS:-1000} instants=${INSTANTS:-100} often=10
+kills=${KILLS:-2} cuts=${CUTS:-2} instants=${INSTANTS:-2} failures=${FAILURES:-0} often=2
+[ -z "${LONG-}" ] || kills=${KILLS:-300} cuts=${CUTS:-1000} instants=${INSTANTS:-100} failures=${FAILURES:-1000} often=10
 RANDOM=${SEED:-$$}
 echo "# seed $RANDOM"
 
@@ -263,6 +263,46 @@ if [ -n "${LONG-}" ]; then
 	fails "map of a member" 1 $map_from $map_to x z
 	fails "other slot of the coordinator" 0 1024 1032
 fi
+
+# random LAYER FROM TO: writes there fail while a snapshot is taken; what is wrong
+random()
+{
+	local what="lay$1, sectors $2 to $3" d i=0 got="" n=20
+	prepare || { echo "$what: not prepared;"; return; }
+	broken "$1" "$2" "$3"
+	# What was acknowledged has to be there, whatever becomes of the snapshot
+	! numbered write --count 3 --flush 1 /dev/mapper/{x,y,z} >.out 2>&1 || n=23
+	dmchain snapshot x=x.img y=y.img z=z.img >.out 2>&1
+	[ "$(suspended)" = 0 ] || echo "$what: suspended;"
+	broken "$1"
+	for d in x y z; do
+		dmchain close $d >.out 2>&1
+		got+="$(reopen $d /dev/mapper/lay$i $d.img) "
+		i=$((i + 1))
+	done
+	case $got in
+	"old old old "|"new new new ")	echo "${got:0:3}" >>sides;;
+	*)				echo "$what: $got;";;
+	esac
+	for i in $(numbered show /dev/mapper/{x,y,z} 2>&1); do
+		[[ $i != *torn* && $i -ge $n ]] || echo "$what: has $i of $n;"
+	done
+	for d in x y z; do
+		dmchain close $d >.out 2>&1 || echo "$what: close: $(cat .out);"
+	done
+	rm -f [xyz].img
+}
+
+bad=""
+: >sides
+for ((f = 0; f < failures; f++)); do
+	# Half of them in headers and the first part of the maps
+	from=$((RANDOM % 2 ? RANDOM % 2304 : RANDOM % (layer_mib * 2048 - 520)))
+	bad+=$(random $((RANDOM % 3)) $from $((from + 1 + RANDOM % 512)))
+	[ $((f % 50)) != 49 ] || echo "# $((f + 1)) failures, $SECONDS s: $bad"
+done
+[ "$failures" = 0 ] || is "$bad" "" "$failures random failures: all or none"
+sort sides | uniq -c | sed 's/^/# after failures all are at their tops:/'
 layers_off 3
 losetup -d "$data"
 

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# For tests of several disks at once; sourced after chain.sh.
+# For tests of several disks at once; sourced after chain.sh. $data is the device that
+# the layers are on.
+
+data=
 
 suspended()	# how many disks are
 {
