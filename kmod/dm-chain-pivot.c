@@ -407,7 +407,7 @@ static int finish(struct pivot *p)
 			continue;
 		fail(&p->m[i], r);
 		first = first ?: r;
-		DMWARN("%s: it has moved on, a header does not say so yet (%d): keep the layers it was copied from until it is reopened",
+		DMWARN("%s: moved on, a header lacks it (%d): keep its old layers until reopened",
 		       p->m[i].ci->disk->name, r);
 	}
 	if (!first && p->nr > 1 && p->decider)

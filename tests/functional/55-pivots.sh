@@ -5,7 +5,7 @@
 # allow: I/O error, dev
 # allow: (map write|map commit|header update|second header copy|switch|flush) failed
 # allow: pivot is not durable
-# allow: it has moved on, a header does not say so yet
+# allow: moved on, a header lacks it
 #
 # Mirrors of several disks, pivoted at one instant: all or none. Numbers that one
 # writer puts on all disks in turn prove the instant. Sources and targets fail at

@@ -5,7 +5,7 @@
 # allow: I/O error, dev
 # allow: (map write|map commit|header update|second header copy|switch|flush) failed
 # allow: pivot is not durable
-# allow: it has moved on, a header does not say so yet
+# allow: moved on, a header lacks it
 #
 # tests/functional/55-pivots.sh, all of it.
 
