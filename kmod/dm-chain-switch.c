@@ -42,10 +42,10 @@ static void unclaim(struct chain_disk *d)
 {
 	mutex_lock(&chain_registry_mutex);
 	d->switching = false;
+	/* What has become due meanwhile was left to us; unpinned it may go. */
+	chain_disk_take_back(d);
 	up_read(&d->pin);
 	mutex_unlock(&chain_registry_mutex);
-	/* What has become due meanwhile was left to us. */
-	chain_disk_take_back(d);
 }
 
 /* The reference keeps the mapped device's tables, should it be removed. */
