@@ -22,6 +22,7 @@ die()
 modprobe dm-chain
 modprobe brd rd_nr=6 rd_size=$(((mib + 96) * 1024)) max_part=0
 modprobe dm-snapshot
+modprobe dm-mirror
 
 wanted()
 {
@@ -171,6 +172,25 @@ chain_jobs()
 	dmchain snapshot j=/dev/ram2 >/dev/null
 	job copy:stream concluded dmchain stream j
 	chain_end
+	mirrors
+}
+
+# All that the disk shows to a third RAM disk, until both sides are equal
+mirrors()
+{
+	local format
+	for format in chain raw; do
+		chain_make chain
+		if [ $format = chain ]; then
+			job copy:mirror ready dmchain mirror j /dev/ram2 --format chain
+		else
+			dmsetup create rawcopy --table "0 $sectors linear /dev/ram2 0"
+			job copy:mirror-raw ready dmchain mirror j /dev/mapper/rawcopy --format raw
+		fi
+		dmchain job cancel j >/dev/null
+		chain_end
+		[ ! -e /dev/mapper/rawcopy ] || dmsetup remove rawcopy
+	done
 }
 
 #----------------------------------------------------------------
@@ -207,6 +227,34 @@ latencies()
 	done
 }
 
+#----------------------------------------------------------------
+# What writes cost while they go to two places: 4 KiB, one at a time, in place
+#----------------------------------------------------------------
+
+written()	# written WHO DEVICE
+{
+	fio --name=w --filename="$2" --rw=randwrite --bs=4k --size="${mib}M" --direct=1 \
+		--ioengine=libaio --iodepth=1 --number_ios=5000 --norandommap \
+		--output-format=json --output=/tmp/fio.json
+	result "write:$1" "$(jq '.jobs[0].write|(.runtime*1000000/.total_ios|floor)' /tmp/fio.json)"
+}
+
+mirrored_writes()
+{
+	dmsetup create ll --table "0 $sectors linear /dev/ram0 0"
+	written linear /dev/mapper/ll
+	dmsetup remove ll
+	dmsetup create mm --table "0 $sectors mirror core 2 1024 nosync 2 /dev/ram0 0 /dev/ram1 0"
+	written dm-mirror /dev/mapper/mm
+	dmsetup remove mm
+	chain_make chain
+	written chain /dev/mapper/j
+	dmchain mirror j /dev/ram2 --format chain >/dev/null
+	written chain-mirror /dev/mapper/j
+	dmchain job cancel j >/dev/null
+	chain_end
+}
+
 # A RAM disk takes its pages when they are first written: not in what we measure
 for disk in /dev/ram0 /dev/ram1 /dev/ram2; do
 	dd if=/dev/zero of=$disk bs=1M oflag=direct status=none 2>/dev/null || :
@@ -218,6 +266,7 @@ for ((round = 1; round <= ROUNDS; round++)); do
 	! wanted copy:qemu-commit || peer_qemu
 	! wanted copy:chain || chain_jobs
 	! wanted latency || latencies
+	! wanted write || mirrored_writes
 done
 echo
 echo "Linux $(uname -r), jobs over $mib MiB, $ROUNDS rounds; ns for a MiB, and for a read:"
