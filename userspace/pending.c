@@ -170,14 +170,17 @@ static int open_source(const struct image *copy, struct image *source)
 
 static int no_source(const struct image *copy)
 {
+	char *path = *copy->hdr.child_path ?
+		     hint_resolve(copy->path, copy->hdr.child_path) : NULL;
 	char id[37];
+	int ret;
 
-	return msg_fail(EXIT_IMAGE,
-			"%s: a copy that the disk was about to go on in; whether it did tells layer %s, which is not at %s; put it there, or open that, or decide by dmchain recover --assume committed|aborted %s",
-			copy->label, id_text(&copy->hdr.coordinator, id),
-			*copy->hdr.child_path ? copy->hdr.child_path :
-						"a path that is known",
-			copy->path);
+	ret = msg_fail(EXIT_IMAGE,
+		       "%s: a copy that the disk was about to go on in; whether it did tells layer %s, which is not at %s; put it there, or open that, or decide by dmchain recover --assume committed|aborted %s",
+		       copy->label, id_text(&copy->hdr.coordinator, id),
+		       path ? path : "a path that is known", copy->path);
+	free(path);
+	return ret;
 }
 
 bool copy_source_reachable(const struct image *copy)
