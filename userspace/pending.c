@@ -176,7 +176,7 @@ static int no_source(const struct image *copy)
 	int ret;
 
 	ret = msg_fail(EXIT_IMAGE,
-		       "%s: a copy that the disk was about to go on in; whether it did tells layer %s, which is not at %s; put it there, or open that, or decide by dmchain recover --assume committed|aborted %s",
+		       "%s: a copy that the disk was about to go on in by a pivot; whether it did tells layer %s, which is not at %s; put it there, or open that, or decide by dmchain recover --assume committed|aborted %s",
 		       copy->label, id_text(&copy->hdr.coordinator, id),
 		       path ? path : "a path that is known", copy->path);
 	free(path);

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug mem=1024 smp=2 timeout=120 group=main
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=120 group=main
 #
 # What a guest's flush costs, and what happens when it fails: writes and
 # flushes of the device for each kind of flush; a failed one stops writes,

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug mem=1024 smp=2 timeout=120 group=main
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=120 group=main
 #
 # Swap on a disk over brd, with less memory than is used: nothing in the way of
 # a write may wait for memory that only writing can free.
