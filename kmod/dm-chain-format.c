@@ -573,8 +573,17 @@ void chain_drop_mirror(struct chain_header *h)
 	memset(&h->job, 0, sizeof(h->job));
 }
 
+void chain_retired_final(struct chain_header *h)
+{
+	if (!(h->marks & DM_CHAIN_MARK_RETIRED))
+		return;
+	h->marks &= ~DM_CHAIN_MARK_JOB;
+	memset(&h->record, 0, sizeof(h->record));
+}
+
 void chain_pending_commit(struct chain_header *h)
 {
+	chain_retired_final(h);
 	if (chain_pending_old(h) && !(h->marks & DM_CHAIN_MARK_RETIRED)) {
 		h->marks |= DM_CHAIN_MARK_SEALED;
 		chain_drop_mirror(h);
@@ -585,9 +594,11 @@ void chain_pending_commit(struct chain_header *h)
 void chain_pending_abort(struct chain_header *h, const struct chain_id *cid)
 {
 	chain_pending_clear(h);
-	if (h->marks & DM_CHAIN_MARK_RETIRED)
+	if (h->marks & DM_CHAIN_MARK_RETIRED) {
+		chain_retired_final(h);
+		h->marks &= ~DM_CHAIN_MARK_RETIRED;
 		memset(&h->job, 0, sizeof(h->job));
-	h->marks &= ~DM_CHAIN_MARK_RETIRED;
+	}
 	memset(&h->sealed_by, 0, sizeof(h->sealed_by));
 	memset(h->child_path, 0, sizeof(h->child_path));
 	h->cid = *cid;
@@ -640,6 +651,7 @@ CHAIN_EXPORT_FOR_KUNIT(chain_group_encode);
 CHAIN_EXPORT_FOR_KUNIT(chain_group_decode);
 CHAIN_EXPORT_FOR_KUNIT(chain_link_check);
 CHAIN_EXPORT_FOR_KUNIT(chain_drop_mirror);
+CHAIN_EXPORT_FOR_KUNIT(chain_retired_final);
 CHAIN_EXPORT_FOR_KUNIT(chain_pending_set);
 CHAIN_EXPORT_FOR_KUNIT(chain_pending_commit);
 CHAIN_EXPORT_FOR_KUNIT(chain_pending_abort);

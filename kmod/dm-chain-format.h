@@ -391,6 +391,9 @@ static inline bool chain_is_tracked(const struct chain_header *h)
  */
 void chain_drop_mirror(struct chain_header *h);
 
+/** chain_retired_final() - a retired source is that for good: its record goes */
+void chain_retired_final(struct chain_header *h);
+
 /**
  * chain_is_base() - is this where a commit's range ends
  * @through: header with the commit's record

@@ -733,7 +733,7 @@ static const char *marks_forbid_write(const struct chain_header *h)
 	if (h->marks & DM_CHAIN_MARK_SPOILED)
 		return "Top layer was spoiled by a commit";
 	if (h->marks & DM_CHAIN_MARK_PENDING)
-		return "Top layer waits for the decision of a snapshot of several disks";
+		return "Top layer waits for the decision of a change of several disks";
 	if (h->marks & DM_CHAIN_MARK_RETIRED)
 		return "Top layer is retired: the disk went on elsewhere";
 	if (h->marks & (DM_CHAIN_MARK_INCOMPLETE | DM_CHAIN_MARK_PREPARED))
@@ -831,7 +831,8 @@ static int open_rw_locked(struct chain_disk *disk, struct chain_att *att,
 	no = row_forbids_write(&l->hdr, att->row);
 	if (!no && !force)
 		no = use_forbids_write(&l->hdr, lower ||
-				       l->hdr.marks & DM_CHAIN_MARK_INCOMPLETE);
+				       l->hdr.marks & (DM_CHAIN_MARK_INCOMPLETE |
+						       DM_CHAIN_MARK_PREPARED));
 	if (no) {
 		*error = (char *)no;
 		return -EBUSY;

@@ -349,7 +349,7 @@ void chain_mirror_set_incomplete(struct chain_job *job, struct chain_header *h)
 }
 
 /* Of the source, so that it can go on after a cut. */
-void chain_mirror_set_record(struct chain_job *job, struct chain_header *h)
+static void set_record(struct chain_job *job, struct chain_header *h)
 {
 	struct chain_record *rec = &h->record;
 
@@ -371,7 +371,7 @@ static void drop_record(struct chain_job *job, struct chain_header *h)
 	memset(h->child_path, 0, sizeof(h->child_path));
 }
 
-bool chain_mirror_has_record(const struct chain_job *job)
+static bool has_record(const struct chain_job *job)
 {
 	const struct chain_header *h = &job->top->hdr;
 
@@ -382,7 +382,7 @@ bool chain_mirror_has_record(const struct chain_job *job)
 /* Nobody can go on with it any more, so nobody need say what changes. */
 static int forget(struct chain_job *job)
 {
-	int r = chain_mirror_has_record(job) ?
+	int r = has_record(job) ?
 		change_header(job, source(job), drop_record) : 0;
 
 	if (!r)
@@ -400,7 +400,7 @@ int chain_mirror_forget(struct chain_job *job)
 		if (other->type == DM_CHAIN_JOB_MIRROR)
 			r = -EBUSY;
 	mutex_unlock(&chain_registry_mutex);
-	if (r || !chain_mirror_has_record(job))
+	if (r || !has_record(job))
 		return r ?: -ENOENT;
 	job->hdr = kmalloc(sizeof(*job->hdr), GFP_KERNEL);
 	if (!job->hdr)
@@ -423,7 +423,7 @@ static int write_records(struct chain_job *job)
 	WRITE_ONCE(job->target->limit, job->target->hdr.limit >> SECTOR_SHIFT);
 	if (!can_track(job) || job->m->resumes)
 		return 0;
-	return change_header(job, source(job), chain_mirror_set_record);
+	return change_header(job, source(job), set_record);
 }
 
 static int mirror_record(struct chain_job *job)

@@ -120,13 +120,9 @@ bool chain_mirror_more(struct chain_job *job);
 /** chain_mirror_durable() - what was written to both sides is. Busy, or claimed */
 int chain_mirror_durable(struct chain_job *job);
 
-/* What a header says: of the source, so that it can go on; of the target. */
-void chain_mirror_set_record(struct chain_job *job, struct chain_header *h);
+/* What the header of a target says. */
 void chain_mirror_set_incomplete(struct chain_job *job, struct chain_header *h);
 void chain_mirror_set_complete(struct chain_job *job, struct chain_header *h);
-
-/** chain_mirror_has_record() - has the source one, by which it can go on */
-bool chain_mirror_has_record(const struct chain_job *job);
 
 /** chain_mirror_pivot() - see chain_job_ops.pivot; several, if all are mirrors */
 int chain_mirror_pivot(struct chain_member *m, unsigned int nr);

@@ -22,7 +22,8 @@
  * headers say so for good, and then the decision goes. Where source and target are
  * raw nothing is written: the switch in memory is all there is.
  *
- * Failure: before P3 every header becomes again what it was, and the mirrors go on.
+ * Failure: before P3 headers of sources become again what they were, and the mirrors
+ * go on. D stays prepared, which opens no more than incomplete does.
  * If it is the header of P3 that fails, only the disk knows what it says: nothing
  * more is written to any of them until they are opened again, at the side that it
  * tells. The targets have all that the guests were told of.
@@ -72,7 +73,6 @@ static int check_member(struct pivot *p, struct chain_member *m)
 	m->drop = (struct chain_drop){
 		.n = m->job->m->shallow ? 1 : m->ci->nr,
 	};
-	m->tracks = chain_mirror_has_record(m->job);
 	/* Other jobs go on with layers that stay, and only with these. */
 	if (chain_others_hold(m->ci, m->job->id, m->drop.n))
 		return -EBUSY;
@@ -116,23 +116,20 @@ static void set_complete(struct chain_member *m, struct chain_header *h,
 	chain_mirror_set_complete(m->job, h);
 }
 
-static void set_retired(struct chain_member *m, struct chain_header *h)
+/*
+ * What it says once the disk has moved on. A record stays until that is decided: as
+ * long as the disk may go on at S its changes are tracked by it.
+ */
+static void set_moved(struct chain_member *m, struct chain_header *h)
 {
+	if (is_raw(m->old)) {
+		chain_mirror_set_complete(m->job, h);
+		return;
+	}
 	h->marks |= DM_CHAIN_MARK_RETIRED;
-	h->marks &= ~DM_CHAIN_MARK_JOB;
-	memset(&h->record, 0, sizeof(h->record));
 	h->job = m->job->uuid;
 	h->sealed_by = m->new->layer->uuid;
 	memcpy(h->child_path, m->job->path, sizeof(h->child_path));
-}
-
-/* What it says once the disk has moved on. */
-static void set_moved(struct chain_member *m, struct chain_header *h)
-{
-	if (is_raw(m->old))
-		chain_mirror_set_complete(m->job, h);
-	else
-		set_retired(m, h);
 }
 
 static void set_pending(struct chain_member *m, struct chain_header *h,
@@ -155,10 +152,10 @@ static void set_not_pending(struct chain_member *m, struct chain_header *h,
 	}
 	h->marks &= ~DM_CHAIN_MARK_RETIRED;
 	memset(&h->sealed_by, 0, sizeof(h->sealed_by));
+	if (h->marks & DM_CHAIN_MARK_JOB)
+		return;
 	memset(&h->job, 0, sizeof(h->job));
 	memset(h->child_path, 0, sizeof(h->child_path));
-	if (m->tracks)
-		chain_mirror_set_record(m->job, h);
 }
 
 static void set_decided(struct chain_member *m, struct chain_header *h,
@@ -167,6 +164,7 @@ static void set_decided(struct chain_member *m, struct chain_header *h,
 	const struct pivot *p = arg;
 
 	set_moved(m, h);
+	chain_retired_final(h);
 	if (p->nr > 1)
 		h->decision = p->group;
 }

@@ -136,7 +136,7 @@ static const char *link_error(enum chain_link_status s)
 	case CHAIN_LINK_SPOILED:
 		return "A layer was spoiled by a commit that the layer above is not part of";
 	case CHAIN_LINK_PENDING:
-		return "A layer waits for the decision of a snapshot of several disks";
+		return "A layer waits for the decision of a change of several disks";
 	default:
 		return NULL;
 	}

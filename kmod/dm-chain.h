@@ -995,7 +995,6 @@ struct chain_drop {
  *	one that waits for it; DM_CHAIN_PATH_BYTES
  * @decides: pivot of several: by one of its headers
  * @deciding: pivot: what its target fails at waits
- * @tracks: pivot: its source has a record
  */
 struct chain_member {
 	u32 index;
@@ -1018,7 +1017,6 @@ struct chain_member {
 	const char *path;
 	bool decides;
 	bool deciding;
-	bool tracks;
 };
 
 /**
