@@ -206,7 +206,6 @@ reopen()	# reopen DISK OLD NEW
 }
 
 # Disks x, y and z; x decides. Old tops are lay0, lay1, lay2
-modprobe dm-flakey 2>/dev/null || modprobe dm_flakey
 truncate -s $((3 * layer_mib))M data
 data=$(losetup -f --show data)
 layers_on "$data" 3
@@ -416,32 +415,7 @@ losetup -d "$data"
 truncate -s $((6 * layer_mib))M scratch
 data=$(losetup -f --show scratch)
 layers_on "$data" 6
-crashlog list log --marks >marks
-first=$(awk '$NF == "before" { print $1 }' marks)
-last=$(awk '$NF == "behind" { print $1 }' marks)
-echo "# $((last - first)) entries while the snapshot is taken"
-{
-	seq "$first" $((last + 1)) | if [ $((last - first)) -gt "$cuts" ]; then shuf -n "$cuts"; else cat; fi
-	echo "$first"
-	echo "$last"
-} | sort -nu >.points
-next=0 bad=""
-: >sides
-while read -r entry; do
-	out=$(crashlog replay log target --from $next --to-entry "$entry" --discard junk 2>>hazards) ||
-		{ bad+="replay: $out;"; break; }
-	next=$(value next "$out")
-	state "entry $entry" target "$entry" >.bad
-	bad+=$(cat .bad)
-	cp --sparse=always target copy
-	out=$(crashlog replay log copy --from "$next" --to-entry "$next" \
-		--subset --seed $entry --torn 2>>hazards) || { bad+="subset: $out;"; break; }
-	state "behind entry $entry" copy "$entry" >.bad
-	bad+=$(cat .bad)
-done <.points
-sort sides | uniq -c | sed 's/^/# states with all tops:/'
-is "$bad" "" "all states after power cuts are all or none, and good"
-is "$(sort -u sides | xargs)" "new old" "among them both"
+judge_cuts "$cuts"
 layers_off 6
 losetup -d "$data"
 

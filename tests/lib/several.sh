@@ -37,20 +37,51 @@ layers_off()	# layers_off N
 	done
 }
 
-# broken I FROM TO: writes of these sectors of lay$I, on $data, fail; none: it is mended
+# broken I FROM TO: I/O to these sectors of lay$I, on $data, fails, flushes don't;
+# none: it is mended
 broken()
 {
 	local mib=$((layer_mib * 2048)) at=$(($1 * layer_mib * 2048))
 	if [ $# = 1 ]; then
-		dmsetup load lay$1 --table "0 $mib linear $data $at"
+		echo "0 $mib linear $data $at"
 	else
-		{
-			[ "$2" = 0 ] || echo "0 $2 linear $data $at"
-			echo "$2 $(($3 - $2)) flakey $data $((at + $2)) 0 600 1 error_writes"
-			[ "$3" = $mib ] || echo "$3 $((mib - $3)) linear $data $((at + $3))"
-		} >.broken
-		dmsetup load lay$1 .broken
-	fi
+		[ "$2" = 0 ] || echo "0 $2 linear $data $at"
+		echo "$2 $(($3 - $2)) error"
+		[ "$3" = $mib ] || echo "$3 $((mib - $3)) linear $data $((at + $3))"
+	fi | dmsetup load lay"$1"
 	# What is on its way, and flushes, must not wait for this one
-	dmsetup suspend --noflush lay$1 && dmsetup resume lay$1
+	dmsetup suspend --noflush lay"$1" && dmsetup resume lay"$1"
+}
+
+# judge_cuts CUTS: the log between its marks "before" and "behind" is replayed to so
+# many of its entries, and with some of the writes behind; state() judges each image
+# and notes in the file sides which side all are at
+judge_cuts()
+{
+	local first last next=0 entry out bad=""
+	crashlog list log --marks >marks
+	first=$(awk '$NF == "before" { print $1 }' marks)
+	last=$(awk '$NF == "behind" { print $1 }' marks)
+	echo "# $((last - first)) entries"
+	{
+		seq "$first" $((last + 1)) | shuf -n "$1"
+		echo "$first"
+		echo "$last"
+	} | sort -nu >.points
+	: >sides
+	while read -r entry; do
+		out=$(crashlog replay log target --from $next --to-entry "$entry" --discard junk 2>>hazards) ||
+			{ bad+="replay: $out;"; break; }
+		next=$(value next "$out")
+		state "entry $entry" target "$entry" >.bad
+		bad+=$(cat .bad)
+		cp --sparse=always target copy
+		out=$(crashlog replay log copy --from "$next" --to-entry "$next" \
+			--subset --seed $entry --torn 2>>hazards) || { bad+="subset: $out;"; break; }
+		state "behind entry $entry" copy "$entry" >.bad
+		bad+=$(cat .bad)
+	done <.points
+	sort sides | uniq -c | sed 's/^/# states with all:/'
+	is "$bad" "" "all states after power cuts are all or none, and good"
+	is "$(sort -u sides | xargs)" "new old" "among them both"
 }

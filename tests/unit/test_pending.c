@@ -290,6 +290,12 @@ static void make_pivots(void)
 	h.group = group;
 	h.coordinator = a.uuid;
 	strcpy(h.coordinator_path, "a1");
+	/* Its changes are tracked until that is decided. */
+	h.marks |= DM_CHAIN_MARK_JOB;
+	h.record.type = DM_CHAIN_RECORD_MIRROR;
+	h.record.base_format = DM_CHAIN_FORMAT_CHAIN;
+	h.record.base = h.sealed_by;
+	h.record.c0 = h.cid;
 	store("b1", &h);
 }
 
