@@ -41,6 +41,7 @@ union arg {
 	struct dm_chain_jobs jobs;
 	struct dm_chain_job_verb verb;
 	struct dm_chain_monitor monitor;
+	struct dm_chain_relink relink;
 };
 
 /*
@@ -507,6 +508,11 @@ static __poll_t ctl_poll(struct file *file, struct poll_table_struct *wait)
 	return m ? chain_monitor_poll(m, file, wait) : 0;
 }
 
+static int do_relink(struct call *call)
+{
+	return chain_relink(&call->arg.relink);
+}
+
 /* --- The device --- */
 
 static const struct {
@@ -525,6 +531,7 @@ static const struct {
 	[_IOC_NR(DM_CHAIN_IOC_JOBS)] = { do_jobs, sizeof(struct dm_chain_jobs) },
 	[_IOC_NR(DM_CHAIN_IOC_JOB_VERB)] = { do_job_verb, sizeof(struct dm_chain_job_verb) },
 	[_IOC_NR(DM_CHAIN_IOC_MONITOR)] = { do_monitor, sizeof(struct dm_chain_monitor) },
+	[_IOC_NR(DM_CHAIN_IOC_RELINK)] = { do_relink, sizeof(struct dm_chain_relink) },
 };
 
 /* The caller knows what it has, or has nothing. */

@@ -221,6 +221,17 @@ bool chain_written_by_job(const struct chain_layer *l,
 	return has_token(l, disk, chain_perm_writes);
 }
 
+static bool copies(u32 row)
+{
+	return row == DM_CHAIN_OPROLE_COPY_LAYER_LAYER;
+}
+
+bool chain_copied_by_token(const struct chain_layer *l,
+			   const struct chain_disk *disk)
+{
+	return has_token(l, disk, copies);
+}
+
 u8 chain_job_access(const struct chain_layer *l, const struct chain_disk *disk)
 {
 	return has_token(l, disk, chain_perm_places) ? DM_CHAIN_ACCESS_RW :

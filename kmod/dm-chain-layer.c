@@ -121,15 +121,25 @@ static int rest_of(const struct chain_att *att, const void *buf)
 	return le64_to_cpu(d->generation) == att->layer->hdr.generation ? 1 : 0;
 }
 
+/* A layer that was moved names others as seen from where it lies now. */
+static void keep_path(char *path, const char *known, const char *seen)
+{
+	if (!memcmp(path, known, DM_CHAIN_PATH_BYTES))
+		memcpy(path, seen, DM_CHAIN_PATH_BYTES);
+}
+
 static int update_locked(struct chain_att *att, struct chain_header *hdr,
 			 bool first, void *buf, struct chain_header *seen)
 {
+	const struct chain_header *known = &att->layer->hdr;
 	int order = 0, r;
 
 	r = check_ours(att, buf, seen, &order);
 	if (r)
 		return r;
 	hdr->generation = seen->generation + 1;
+	keep_path(hdr->parent_path, known->parent_path, seen->parent_path);
+	keep_path(hdr->child_path, known->child_path, seen->child_path);
 	chain_header_encode(hdr, buf);
 	r = write_slot(att, order, buf);
 	if (r)
@@ -431,16 +441,22 @@ static bool device_taken(const struct chain_layer *me, dev_t devt)
 	return false;
 }
 
-/* A layer moves to another device only for a job of its one disk. */
+/*
+ * A layer moves to another device only for a job of its one disk, which is to write
+ * it there, or for who has copied it.
+ */
 static bool may_move(const struct chain_layer *l, const struct chain_disk *disk,
 		     const struct chain_att *att)
 {
 	const struct chain_use *u = chain_find_use(l, disk);
 
 	/* Once it is written it stays where it is. */
-	return u && !u->nr[DM_CHAIN_OPROLE_GUEST_THROUGH] &&
-	       list_is_singular(&l->uses) && !l->place[1].devt &&
-	       att->row == DM_CHAIN_OPROLE_GUEST_THROUGH;
+	if (!u || u->nr[DM_CHAIN_OPROLE_GUEST_THROUGH] ||
+	    !list_is_singular(&l->uses) || l->place[1].devt)
+		return false;
+	return att->row == DM_CHAIN_OPROLE_GUEST_THROUGH ||
+	       (att->row == DM_CHAIN_OPROLE_GUEST_LOWER &&
+		chain_copied_by_token(l, disk));
 }
 
 /* A raw layer has no name but its device: it is the lowest, before and after. */
@@ -692,6 +708,47 @@ static int compare_raw(struct chain_disk *disk, struct chain_att *att,
 	return -EBUSY;
 }
 
+static bool same_map(const struct chain_statemap *a,
+		     const struct chain_statemap *b, u64 *words)
+{
+	u64 group, groups = chain_blocks_to_groups(a->blocks);
+
+	for (group = 0; group < groups; group++) {
+		chain_statemap_read_group(a, group, words);
+		chain_statemap_read_group(b, group, words + CHAIN_GROUP_WORDS);
+		if (memcmp(words, words + CHAIN_GROUP_WORDS,
+			   CHAIN_GROUP_WORDS * sizeof(*words)))
+			return false;
+		cond_resched();
+	}
+	return true;
+}
+
+/* A copy is read by the map that is in memory: it has to be the one that it has. */
+static int compare_map(struct chain_att *att, struct chain_layer *l, char **error)
+{
+	struct chain_layer *copy = alloc_layer(l->format, &l->uuid);
+	u64 *words = kmalloc_array(2 * CHAIN_GROUP_WORDS, sizeof(*words), GFP_KERNEL);
+	void *buf = alloc_slots();
+	int r = -ENOMEM;
+
+	if (copy && words) {
+		att->layer = copy;
+		r = load_chain(att, buf, error);
+		att->layer = l;
+	}
+	if (!r && (copy->map.blocks != l->map.blocks ||
+		   !same_map(&copy->map, &l->map, words))) {
+		*error = "Device holds another state of the layer: it is no copy of it";
+		r = -EBUSY;
+	}
+	free_slots(buf);
+	kfree(words);
+	if (copy)
+		free_layer(copy);
+	return r;
+}
+
 /* A layer that is there already, on a device of its own: is it the same? */
 static int prove_same(struct chain_disk *disk, struct chain_att *att,
 		      char **error)
@@ -709,6 +766,8 @@ static int prove_same(struct chain_disk *disk, struct chain_att *att,
 		return compare_raw(disk, att, error);
 	mutex_lock(&l->rw_mutex);
 	r = compare_header(att, l, error);
+	if (!r && att->row == DM_CHAIN_OPROLE_GUEST_LOWER)
+		r = compare_map(att, l, error);
 	mutex_unlock(&l->rw_mutex);
 	return r;
 }

@@ -16,6 +16,7 @@
  * another target's table take its place; a reference of the mapped device
  * keeps that. disk->shape keeps queries out while the disk is suspended.
  */
+#include <linux/file.h>
 #include <linux/slab.h>
 #include <linux/sort.h>
 
@@ -690,5 +691,74 @@ int chain_resize(const struct dm_chain_resize *arg)
 		r = resize(m.ci, arg->size);
 	release_member(&m);
 	mutex_unlock(&switch_mutex);
+	return r;
+}
+
+/* --- A layer that has moved --- */
+
+/* Snapshots since the token was given don't matter. */
+static struct chain_att *overlay_of(struct chain_inst *ci, const struct chain_layer *l)
+{
+	unsigned int i;
+
+	for (i = 1; i < ci->nr; i++)
+		if (ci->order[i]->layer == l)
+			return ci->order[i - 1];
+	return NULL;
+}
+
+static void set_parent_path(struct chain_member *m, struct chain_header *h,
+			    const void *path)
+{
+	memcpy(h->parent_path, path, sizeof(h->parent_path));
+}
+
+static int relink(struct chain_member *m, struct chain_token *t, const char *path)
+{
+	struct chain_att *over;
+
+	/* Claimed: as long as the token has the disk now, its layers stay. */
+	if (chain_token_devt(t) != m->devt)
+		return -ENODEV;
+	over = overlay_of(m->ci, chain_token_scope(t)->top);
+	if (!over)
+		return -EINVAL;
+	if (!chain_att_rw(over) || !over->layer->meta)
+		return -EROFS;
+	return chain_member_update(m, over, false, set_parent_path, path);
+}
+
+static int relink_claimed(struct chain_token *t, const char *path)
+{
+	struct chain_member m = { .devt = chain_token_devt(t) };
+	int r;
+
+	if (!m.devt)
+		return -ENODEV;
+	if (chain_token_scope(t)->op != DM_CHAIN_OP_COPY_LAYER)
+		return -EINVAL;
+	if (mutex_lock_killable(&switch_mutex))
+		return -EINTR;
+	r = claim_member(&m, DM_CHAIN_OPROLE_NONE);
+	if (!r)
+		r = relink(&m, t, path);
+	release_member(&m);
+	mutex_unlock(&switch_mutex);
+	return r;
+}
+
+int chain_relink(struct dm_chain_relink *arg)
+{
+	struct chain_token *t;
+	struct file *file;
+	int r = arg->flags ? -EINVAL : clean_hint(arg->parent_path);
+
+	if (r)
+		return r;
+	file = fget(arg->token);
+	t = file ? chain_token_of(file) : NULL;
+	r = t ? relink_claimed(t, arg->parent_path) : -EBADF;
+	if (file)
+		fput(file);
 	return r;
 }

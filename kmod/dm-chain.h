@@ -498,6 +498,10 @@ unsigned int chain_layer_users(const struct chain_layer *l);
 bool chain_written_by_job(const struct chain_layer *l,
 			  const struct chain_disk *disk);
 
+/** chain_copied_by_token() - has the disk a token to move the layer */
+bool chain_copied_by_token(const struct chain_layer *l,
+			   const struct chain_disk *disk);
+
 /** chain_back_is_due() - rw for a job that has gone; registry_mutex held */
 bool chain_back_is_due(const struct chain_disk *disk,
 		       const struct chain_att *att);
@@ -951,6 +955,7 @@ void chain_disk_unpin(struct chain_disk *disk);
 /* dm-chain-switch.c: what changes a running disk at one instant */
 int chain_switch(const struct dm_chain_switch *arg);
 int chain_resize(const struct dm_chain_resize *arg);
+int chain_relink(struct dm_chain_relink *arg);
 
 /**
  * struct chain_drop - layers leave the topology

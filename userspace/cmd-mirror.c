@@ -279,16 +279,16 @@ static int run(struct mirror *m)
 	       job_follow(m->ctl, m->start.id, !m->pivot);
 }
 
-static int find_path(struct mirror *m)
+int mirror_path(const char *arg, char **path)
 {
-	m->path = arg_fd(m->arg) < 0 ? path_absolute(m->arg) : arg_path(m->arg);
-	if (m->path)
+	*path = arg_fd(arg) < 0 ? path_absolute(arg) : arg_path(arg);
+	if (*path)
 		return 0;
-	if (arg_fd(m->arg) >= 0)
+	if (arg_fd(arg) >= 0)
 		return msg_fail(EXIT_FAILED,
 				"%s: has no path, and could not be found again without one; pass a file that has a name",
-				m->arg);
-	return msg_fail_errno(EXIT_FAILED, errno, "%s: no such place", m->arg);
+				arg);
+	return msg_fail_errno(EXIT_FAILED, errno, "%s: no such place", arg);
 }
 
 static int mirror(struct mirror *m)
@@ -297,7 +297,7 @@ static int mirror(struct mirror *m)
 
 	m->ctl = m->token = m->img.fd = m->img.given = m->at.fd = -1;
 	if (!ret)
-		ret = find_path(m);
+		ret = mirror_path(m->arg, &m->path);
 	if (!ret)
 		ret = run(m);
 	free_mirror(m);
@@ -390,11 +390,36 @@ int mirror_forget(const char *name)
 	return ret;
 }
 
+/* What follows no disk has no such things. */
+static int check_move(const struct mirror *m, const char *on_error)
+{
+	const char *no = m->shallow ? "shallow" : m->background ? "background" :
+			 on_error ? "on-error" : NULL;
+
+	if (!no)
+		return 0;
+	return msg_fail(EXIT_USAGE,
+			"--%s: does not go with --layer, a layer is copied by the command itself, as it is, and the disk goes on with the copy; leave it out",
+			no);
+}
+
+static int move(const struct mirror *m, const char *layer, const char *format)
+{
+	const struct move_ask ask = {
+		.name = m->name, .arg = m->arg, .layer = layer,
+		.format = format ? m->format : 0, .existing = m->existing,
+		.verify = m->verify, .speed = m->speed,
+	};
+
+	return layer_move(&ask);
+}
+
 int cmd_mirror(int argc, char **argv)
 {
 	struct mirror m = { 0 };
-	const char *format = NULL, *speed = NULL, *on_error = NULL;
+	const char *format = NULL, *speed = NULL, *on_error = NULL, *layer = NULL;
 	const struct arg_opt opts[] = {
+		{ "layer", &layer, NULL },
 		{ "format", &format, NULL },
 		{ "shallow", NULL, &m.shallow },
 		{ "existing", NULL, &m.existing },
@@ -407,7 +432,9 @@ int cmd_mirror(int argc, char **argv)
 	};
 	int ret = args_parse_layer(&argc, &argv, opts, 2, 2, 1);
 
-	if (!ret && !format)
+	if (!ret && layer)
+		ret = check_move(&m, on_error);
+	if (!ret && !format && !layer)
 		ret = msg_fail(EXIT_USAGE,
 			       "%s: say --format raw or chain, a format is never guessed",
 			       argv[1]);
@@ -425,5 +452,5 @@ int cmd_mirror(int argc, char **argv)
 		return ret;
 	m.name = argv[0];
 	m.arg = argv[1];
-	return mirror(&m);
+	return layer ? move(&m, layer, format) : mirror(&m);
 }

@@ -287,6 +287,22 @@ int control_resize(int ctl, dev_t disk, uint64_t size)
 	return call_failed(disk, "cannot be resized", errno);
 }
 
+int control_relink(int ctl, int token, const char *name, const char *path)
+{
+	struct dm_chain_relink q = { .token = token };
+
+	memcpy(q.parent_path, path, sizeof(q.parent_path));
+	if (!ioctl(ctl, DM_CHAIN_IOC_RELINK, &q))
+		return 0;
+	if (errno == EBUSY)
+		return msg_fail(EXIT_REFUSED,
+				"%s: where its layer lies now can't be written down, it is suspended or another table is loaded; dmchain recover %s",
+				name, name);
+	return msg_fail_errno(EXIT_FAILED, errno,
+			      "%s: where its layer lies now can't be written down",
+			      name);
+}
+
 int control_expedite(int ctl, bool on)
 {
 	struct dm_chain_expedite q = { .on = on };

@@ -381,12 +381,17 @@ int image_make(struct image *img, const char *path,
 /** image_make_commit() - headers and directory entry, durable; @img stays open.
  * What it fails to do image_make_undo() undoes. */
 int image_make_commit(struct image *img);
+/** image_make_header() - the same, with the generation that the header has */
+int image_make_header(struct image *img);
 /**
  * image_renew() - a layer that nobody needs begins a new life: it holds nothing
  *
  * Cut off, its map is damaged; so it has a mark by which it is refused.
  */
 int image_renew(struct image *img);
+/** image_make_raw() - a file of so many zeroes, or such of an empty one that was
+ * given; on failure there is none */
+int image_make_raw(const char *arg, const char *path, uint64_t bytes);
 /** image_make_undo() - remove (or empty) the file, or the headers of a device;
  * closes */
 void image_make_undo(struct image *img);

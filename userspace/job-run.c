@@ -200,62 +200,15 @@ static int estimate(struct run *r, struct job_space *s)
 
 /* --- Where the new parent lies --- */
 
-static int check_lasts(const struct run *r, const char *path, dev_t dev)
-{
-	char backing[PATH_MAX];
-	struct stat st;
-	dev_t fdev;
-	ino_t ino;
-
-	if (!loop_backing(dev, backing, sizeof(backing), &fdev, &ino) ||
-	    (!stat(path, &st) && st.st_dev == fdev && st.st_ino == ino))
-		return 0;
-	return msg_fail(EXIT_FAILED,
-			"%s: layer %u has no path by which the layer above could find it (%s); it was deleted, or opened by a descriptor without one",
-			r->ask->name, r->base, path);
-}
-
-/* Does the owner name its parent by a relative path? What has no path doesn't. */
-static int ask_link(const char *owner, const struct dm_chain_layer *l, bool *relative)
-{
-	struct image img;
-	int ret;
-
-	*relative = false;
-	if (access(owner, F_OK))
-		return 0;
-	ret = image_open(&img, owner, DM_CHAIN_FORMAT_CHAIN, IMAGE_ANY_MARK);
-	if (ret)
-		return ret;
-	if (!memcmp(img.hdr.uuid.b, l->uuid, sizeof(l->uuid)))
-		*relative = *img.hdr.parent_path && *img.hdr.parent_path != '/';
-	image_close(&img);
-	return 0;
-}
-
 static int make_hint(struct run *r)
 {
-	const struct dm_chain_layer *above;
-	char *owner, *base;
-	bool relative;
-	int ret;
+	unsigned int above = stream(r) ? r->top : r->top - 1;
 
 	/* An active commit ends with the base as top. */
 	if (r->base == r->nr || (!stream(r) && !r->top))
 		return 0;
-	above = &r->layers[stream(r) ? r->top : r->top - 1];
-	owner = disk_layer_path(layer_dev(above));
-	base = disk_layer_path(layer_dev(&r->layers[r->base]));
-	ret = !owner || !base ?
-	      msg_fail(EXIT_FAILED, "%s: out of memory", r->ask->name) :
-	      check_lasts(r, base, layer_dev(&r->layers[r->base]));
-	if (!ret)
-		ret = ask_link(owner, above, &relative);
-	if (!ret)
-		ret = hint_make_near(r->start.parent_path, owner, base, relative);
-	free(owner);
-	free(base);
-	return ret;
+	return layer_link(r->ask->name, &r->layers[above], &r->layers[r->base],
+			  r->base, r->start.parent_path);
 }
 
 /* --- Layers for writing, and room in the base --- */

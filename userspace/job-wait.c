@@ -10,8 +10,6 @@
 #include <unistd.h>
 
 #define TICK_MS		250
-#define LINE_MS		1000
-#define BAR_WIDTH	24
 
 static volatile sig_atomic_t interrupted;
 
@@ -50,9 +48,7 @@ uint64_t job_now_ms(void)
  * @w: what it is for
  * @mon: monitor
  * @begin_ms: when it began
- * @line_ms: when the next line is due
- * @p: progress
- * @bar: there is one on the terminal
+ * @meter: shows how far it is
  * @told: that it is paused for an error
  * @cancelled: it was told to end
  */
@@ -60,49 +56,17 @@ struct watch {
 	struct job_waiting *w;
 	int mon;
 	uint64_t begin_ms;
-	uint64_t line_ms;
-	struct progress p;
-	bool bar;
+	struct meter meter;
 	bool told;
 	bool cancelled;
 };
 
-static void clear_bar(struct watch *x)
-{
-	if (x->bar)
-		fputs("\r\033[K", stderr);
-	x->bar = false;
-}
-
-static void show_bar(struct watch *x, const char *text)
-{
-	const struct dm_chain_job *job = &x->w->job;
-	char bar[BAR_WIDTH + 3];
-
-	fprintf(stderr, "\r%s: %s %s %s\033[K", job->disk,
-		job_type_name(job->type),
-		progress_bar(job, BAR_WIDTH, bar, sizeof(bar)), text);
-	fflush(stderr);
-	x->bar = true;
-}
-
 static void show(struct watch *x)
 {
 	const struct dm_chain_job *job = &x->w->job;
-	uint64_t now = job_now_ms();
-	char text[160];
 
-	progress_add(&x->p, now, job->current_bytes);
-	if (!x->w->show || opt_json)
-		return;
-	progress_text(&x->p, job, text, sizeof(text));
-	if (isatty(STDERR_FILENO)) {
-		show_bar(x, text);
-	} else if (now >= x->line_ms) {
-		printf("%s: %s %s\n", job->disk, job_type_name(job->type), text);
-		fflush(stdout);
-		x->line_ms = now + LINE_MS;
-	}
+	if (x->w->show)
+		meter_show(&x->meter, job->disk, job_type_name(job->type), job);
 }
 
 /* Once for each pause: it can go on for hours until somebody has made room. */
@@ -115,7 +79,7 @@ static void tell_pause(struct watch *x)
 		      job->flags & DM_CHAIN_JOB_F_ERROR;
 
 	if (paused && !x->told) {
-		clear_bar(x);
+		meter_clear(&x->meter);
 		msg_warn("%s: job %llu is paused, a layer failed: %s; mend that, then dmchain job resume %llu",
 			 job->disk, (unsigned long long)job->id,
 			 why ? why : "unknown error",
@@ -137,7 +101,7 @@ static bool is_over(const struct watch *x)
 static void cancel(struct watch *x, int ctl)
 {
 	x->cancelled = true;
-	clear_bar(x);
+	meter_clear(&x->meter);
 	(void)control_job_verb(ctl, x->w->id, DM_CHAIN_VERB_CANCEL, 0);
 }
 
@@ -192,9 +156,8 @@ int job_wait(int ctl, struct job_waiting *w)
 
 	if (x.mon < 0)
 		return x.mon;
-	x.line_ms = x.begin_ms + LINE_MS;
 	ret = watch(&x, ctl);
-	clear_bar(&x);
+	meter_clear(&x.meter);
 	close(x.mon);
 	return ret;
 }

@@ -129,6 +129,26 @@ const char *progress_text(const struct progress *p,
 const char *progress_bar(const struct dm_chain_job *job, unsigned int width,
 			 char *buf, size_t len);
 
+/* job-meter.c */
+
+/**
+ * struct meter - progress as it is shown: a bar on a terminal, else lines
+ * @p: how fast it goes
+ * @line_ms: when the next line is due
+ * @bar: there is one on the terminal
+ */
+struct meter {
+	struct progress p;
+	uint64_t line_ms;
+	bool bar;
+};
+
+/** meter_show() - one more look; @what: is done to the disk */
+void meter_show(struct meter *m, const char *disk, const char *what,
+		const struct dm_chain_job *job);
+/** meter_clear() - other text comes now */
+void meter_clear(struct meter *m);
+
 /* job-wait.c */
 
 #define JOB_TIMED_OUT 1
@@ -250,6 +270,34 @@ void job_space_show(const struct job_space *s, const char *name);
  * Return: a negative exit code, or 0.
  */
 int job_run(const struct job_ask *ask);
+
+/* layer-move.c */
+
+/**
+ * struct move_ask - a lower layer is to lie elsewhere
+ * @name: of the disk
+ * @layer: LAYER
+ * @arg: the place, as the user named it: path or descriptor
+ * @format: what the user takes the layer for; 0: didn't say
+ * @existing: a copy of it, or one that was cut off, is there
+ * @verify: compare both before the disk goes on there
+ * @speed: bytes a second, 0: no limit
+ */
+struct move_ask {
+	const char *name;
+	const char *layer;
+	const char *arg;
+	uint32_t format;
+	bool existing;
+	bool verify;
+	uint64_t speed;
+};
+
+/** layer_move() - copy it, and let the disk go on with the copy */
+int layer_move(const struct move_ask *ask);
+/** layer_move_recover() - the disk may use it at @path, and its header not say so;
+ * for who has the lock */
+int layer_move_recover(const char *name, const char *path);
 
 /* cmd-mirror.c */
 

@@ -35,16 +35,15 @@ static int by_index(const char *text, const char *name, unsigned int nr,
 	return *index < nr ? 0 : no_layer(text, name);
 }
 
-static int by_path(const char *text, const char *name,
-		   const struct dm_chain_layer *l, unsigned int nr,
-		   unsigned int *index)
+bool layer_at_path(const char *text, const struct dm_chain_layer *l,
+		   unsigned int nr, unsigned int *index)
 {
 	ino_t ino, layer_ino;
 	dev_t dev, layer_dev;
 	struct stat st;
 
 	if (arg_stat(text, &st))
-		return msg_fail_errno(EXIT_FAILED, errno, "%s: not found", text);
+		return false;
 	dev = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
 	ino = S_ISBLK(st.st_mode) ? 0 : st.st_ino;
 	if (S_ISBLK(st.st_mode))
@@ -54,9 +53,20 @@ static int by_path(const char *text, const char *name,
 		layer_ino = 0;
 		disk_true_identity(&layer_dev, &layer_ino);
 		if (layer_dev == dev && layer_ino == ino)
-			return 0;
+			return true;
 	}
-	return no_layer(text, name);
+	return false;
+}
+
+static int by_path(const char *text, const char *name,
+		   const struct dm_chain_layer *l, unsigned int nr,
+		   unsigned int *index)
+{
+	struct stat st;
+
+	if (arg_stat(text, &st))
+		return msg_fail_errno(EXIT_FAILED, errno, "%s: not found", text);
+	return layer_at_path(text, l, nr, index) ? 0 : no_layer(text, name);
 }
 
 static bool uuid_starts(const struct dm_chain_layer *l, const char *text)

@@ -120,7 +120,10 @@ static const struct command commands[] = {
 	  "It waits until the copy is ready; dmchain pivot then lets the disk go on there, and\n"
 	  "dmchain job cancel leaves it as a complete copy of that instant. Cancelled before,\n"
 	  "or by an interrupt, it is incomplete and is refused. A copy that fails never fails\n"
-	  "the disk.\n" },
+	  "the disk.\n"
+	  "NAME PATH --layer LAYER [--format F] [--existing] [--verify] [--speed RATE]: only a\n"
+	  "layer below the top is copied, and the disk goes on with it at PATH. --existing then\n"
+	  "goes on with a copy that was cut off, or takes one that was made by other means.\n" },
 	{ "pivot", cmd_pivot, "JOB|NAME ...",
 	  "end a mirror or a commit of the active layer: the disk goes on there",
 	  "Several mirrors: at one instant, all or none.\n" },

@@ -184,9 +184,9 @@ int image_make(struct image *img, const char *path,
 }
 
 /* Without its folder's entry a file is lost, however durable itself. */
-static int flush_folder(const struct image *img)
+static int flush_folder(const char *path)
 {
-	char *folder = strdup(img->path);
+	char *folder = strdup(path);
 	char *slash = folder ? strrchr(folder, '/') : NULL;
 	int fd = -1, ret = 0;
 
@@ -196,7 +196,7 @@ static int flush_folder(const struct image *img)
 	}
 	if (fd < 0 || fsync(fd))
 		ret = msg_fail_errno(EXIT_FAILED, errno,
-				     "%s: can't flush its folder", img->label);
+				     "%s: can't flush its folder", path);
 	if (fd >= 0)
 		close(fd);
 	free(folder);
@@ -218,18 +218,22 @@ int image_renew(struct image *img)
 	return ret ? ret : image_write_header(img);
 }
 
-int image_make_commit(struct image *img)
+int image_make_header(struct image *img)
 {
-	int ret;
+	int ret = image_write_trailer(img);
 
-	img->hdr.generation = 1;
-	ret = image_write_trailer(img);
 	if (!ret)
 		ret = image_write_slots(img);
 	/* What was given had its entry before. */
 	if (!ret && !img->is_bdev && img->given < 0)
-		ret = flush_folder(img);
+		ret = flush_folder(img->path);
 	return ret;
+}
+
+int image_make_commit(struct image *img)
+{
+	img->hdr.generation = 1;
+	return image_make_header(img);
 }
 
 void image_make_undo(struct image *img)
@@ -239,4 +243,40 @@ void image_make_undo(struct image *img)
 	else if (!image_zero(img, DM_CHAIN_PRESENCE_OFFSET, 0))
 		(void)image_flush(img);
 	image_close(img);
+}
+
+/* --- Raw --- */
+
+static int set_size(int fd, const char *path, uint64_t bytes)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) || st.st_size)
+		return msg_fail(EXIT_FAILED,
+				"%s: the file is not empty; say --existing if it was made for this",
+				path);
+	if (!ftruncate(fd, (off_t)bytes) && !fsync(fd))
+		return 0;
+	return msg_fail_errno(EXIT_FAILED, errno,
+			      "%s: can't make a file of %llu bytes", path,
+			      (unsigned long long)bytes);
+}
+
+int image_make_raw(const char *arg, const char *path, uint64_t bytes)
+{
+	int ret, fd = arg_fd(arg);
+
+	if (fd >= 0)
+		return set_size(fd, path, bytes);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return msg_fail_errno(EXIT_FAILED, errno, "%s: can't make it",
+				      path);
+	ret = set_size(fd, path, bytes);
+	if (!ret)
+		ret = flush_folder(path);
+	close(fd);
+	if (ret)
+		unlink(path);
+	return ret;
 }

@@ -149,37 +149,10 @@ static int make_chain(struct mirror *m)
 	return image_make_commit(&m->img);
 }
 
-static int sized(const struct mirror *m, int fd)
-{
-	struct stat st;
-
-	if (fstat(fd, &st) || st.st_size)
-		return msg_fail(EXIT_FAILED,
-				"%s: the file is not empty; say --existing if it was made for this",
-				m->path);
-	if (!ftruncate(fd, (off_t)top(m)->size))
-		return 0;
-	return msg_fail_errno(EXIT_FAILED, errno,
-			      "%s: can't make a file of %llu bytes", m->path,
-			      (unsigned long long)top(m)->size);
-}
-
 static int make_raw(struct mirror *m)
 {
-	int fd = arg_fd(m->arg), ret;
+	int ret = image_make_raw(m->arg, m->path, top(m)->size);
 
-	if (fd >= 0) {
-		ret = sized(m, fd);
-	} else {
-		fd = open(m->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-		if (fd < 0)
-			return msg_fail_errno(EXIT_FAILED, errno,
-					      "%s: can't make it", m->path);
-		ret = sized(m, fd);
-		close(fd);
-		if (ret)
-			unlink(m->path);
-	}
 	if (ret)
 		return ret;
 	m->made = true;

@@ -59,6 +59,11 @@ struct mirror {
 	struct dm_chain_job_start start;
 };
 
+/* cmd-mirror.c */
+
+/** mirror_path() - where a copy is to lie, absolute (malloc) */
+int mirror_path(const char *arg, char **path);
+
 /* mirror-target.c */
 
 /** mirror_target() - make the target, or see that it can be one; @l gets a note */

@@ -105,6 +105,10 @@ int control_acquire_test(int ctl, dev_t disk, uint32_t op, uint32_t top,
 int control_acquire(int ctl, dev_t disk, uint32_t op, uint32_t top,
 		    uint32_t base, int *fd, struct dm_chain_conflict *c);
 
+/** control_relink() - with a token of a copy-layer: the hint in the header of the
+ * layer above, DM_CHAIN_PATH_BYTES */
+int control_relink(int ctl, int token, const char *name, const char *path);
+
 /* perm-check.c */
 
 /**
@@ -128,6 +132,9 @@ int perm_ask_images(int ctl, const char *name, uint32_t op,
 		    const struct walk *w);
 
 /* upgrade.c */
+
+/** layer_check_same() - is an image what a disk has open as @dev */
+int layer_check_same(const char *name, const struct image *img, dev_t dev);
 
 /**
  * disk_upgrade() - lower layers become rw for an operation that holds them
@@ -255,6 +262,18 @@ int disk_check_apart(const char *name, dev_t layer, const char *on_name,
 int disk_layers(const char *name, dev_t *dev, bool *suspended,
 		struct dm_chain_layer **layers, unsigned int *nr);
 
+/* layer-link.c */
+
+/**
+ * layer_link() - how a layer names the one that it is to stand on
+ * @name: of the disk
+ * @above: whose header it is for
+ * @below: the parent, of @index
+ * @hint: DM_CHAIN_PATH_BYTES; relative if the link that there is is so
+ */
+int layer_link(const char *name, const struct dm_chain_layer *above,
+	       const struct dm_chain_layer *below, unsigned int index, char *hint);
+
 /* layer-arg.c */
 
 /**
@@ -271,6 +290,9 @@ int disk_layers(const char *name, dev_t *dev, bool *suspended,
 int layer_arg(const char *text, const char *name,
 	      const struct dm_chain_layer *layers, unsigned int nr,
 	      unsigned int *index);
+/** layer_at_path() - does one lie there */
+bool layer_at_path(const char *path, const struct dm_chain_layer *layers,
+		   unsigned int nr, unsigned int *index);
 
 /* disk-recover.c */
 

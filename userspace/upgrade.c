@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 /* The path could lead elsewhere by now: what the loop has counts. */
-static int check_same(const char *name, const struct image *img, dev_t dev)
+int layer_check_same(const char *name, const struct image *img, dev_t dev)
 {
 	char path[PATH_MAX];
 	dev_t fdev;
@@ -57,7 +57,7 @@ static int attach_writable(const char *name, const struct table_layer *l,
 	free(path);
 	if (ret)
 		return ret;
-	ret = check_same(name, &img, l->dev);
+	ret = layer_check_same(name, &img, l->dev);
 	/* Who is to write it may have to be let in first. */
 	if (!ret)
 		ret = label_apply_device(name, l->dev, LABEL_RW);

@@ -59,7 +59,7 @@ under()
 	write --ops $ops --seed $((++seed)) --verify-end && ok "$name: as the model"
 	wait $job
 	status=$?
-	is "$status$(grep -vE '%| done| is ready' job.out | head -n 3)" 0 "$name: the job ends well"
+	is "$status$(grep -vE '%| done| is ready| now lies at ' job.out | head -n 3)" 0 "$name: the job ends well"
 }
 
 layers()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// sources: kmod/dm-chain-perm.c userspace/args.c userspace/fdarg.c userspace/cmd-stream.c userspace/job-range.c userspace/job-run.c userspace/job-show.c userspace/job-space.c userspace/layer-arg.c userspace/msg.c userspace/path.c userspace/size.c
+// sources: kmod/dm-chain-perm.c userspace/args.c userspace/fdarg.c userspace/cmd-stream.c userspace/job-range.c userspace/job-run.c userspace/job-show.c userspace/job-space.c userspace/layer-arg.c userspace/layer-link.c userspace/msg.c userspace/path.c userspace/size.c
 // libs: -ljson-c
 /*
  * How a stream or commit is started, with a kernel of paper: in which order

@@ -122,6 +122,25 @@ struct dm_chain_resize {
 	__u32	pad;
 };
 
+/**
+ * struct dm_chain_relink - the copy of a layer has taken its place: write down where
+ * @token: of a copy-layer, for a layer that is not the top
+ * @flags: zero
+ * @parent_path: hint of where that layer lies now, seen from the layer above it;
+ *	ends with a zero byte
+ *
+ * The layer above is attached rw before. Nothing but the hint in its header
+ * changes; it is durable when the call returns. Errors: EBADF no token; EINVAL
+ * one of another operation, or of the top; ENAMETOOLONG no end; ENODEV the disk
+ * was closed; EBUSY suspended, being switched or another table is loaded; EROFS
+ * the layer above is not attached rw; EIO it has failed.
+ */
+struct dm_chain_relink {
+	__s32	token;
+	__u32	flags;
+	char	parent_path[1024];
+};
+
 #define DM_CHAIN_ACCESS_NONE	0
 #define DM_CHAIN_ACCESS_RO	1
 #define DM_CHAIN_ACCESS_RW	2
@@ -624,5 +643,6 @@ struct dm_chain_monitor {
 #define DM_CHAIN_IOC_JOBS	_IOWR(DM_CHAIN_IOC_TYPE, 9, struct dm_chain_jobs)
 #define DM_CHAIN_IOC_JOB_VERB	_IOWR(DM_CHAIN_IOC_TYPE, 10, struct dm_chain_job_verb)
 #define DM_CHAIN_IOC_MONITOR	_IOWR(DM_CHAIN_IOC_TYPE, 11, struct dm_chain_monitor)
+#define DM_CHAIN_IOC_RELINK	_IOWR(DM_CHAIN_IOC_TYPE, 12, struct dm_chain_relink)
 
 #endif
