@@ -9,6 +9,7 @@
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../lib/chain.sh"
 . "$(dirname "$0")/../lib/jobs.sh"
+. "$(dirname "$0")/../lib/several.sh"
 
 cd "$TMP" || exit 1
 mkdir -p there else
@@ -214,4 +215,71 @@ is "$bad" "" "killed $kills times, $new of them moved: all is consistent"
 is $? 0 "some before it is decided, some behind it"
 no_violations "the gate refused nothing"
 dmchain close d
+rm -f ./*.img there/* else/*
+
+# --- power cuts: layers and copy lie on one device whose writes are logged
+
+modprobe dm-log-writes || modprobe dm_log_writes
+if ! dmsetup targets | grep -q log-writes; then
+	skip "power cuts" "this kernel has no log-writes target"
+	done_testing_jobs
+fi
+cuts=25
+[ -z "${LONG-}" ] || cuts=300
+
+# state WHAT IMAGE MARK: a message if it is bad
+state()
+{
+	local out base
+	cp --sparse=always "$2" scratch
+	if ! out=$(dmchain open d /dev/mapper/lay0 2>&1); then
+		echo "$1: $out;"
+		return
+	fi
+	base=$(json '.layers[1].path' dmchain info d)
+	case $base in
+	*/lay1)	echo old;;
+	*/lay2)	echo new;;
+	*)	echo "$base";;
+	esac >>sides
+	out=$(dmchain compare d was --format-b raw 2>&1) || echo "$1: on $base: $out;"
+	out=$(dmchain close d 2>&1) || echo "$1: close: $out;"
+	out=$(dmchain check "$base" 2>&1) || echo "$1: check: $(tail -n 1 <<<"$out");"
+}
+
+rm -f data log target copy scratch
+truncate -s $((3 * layer_mib))M data
+truncate -s 200M log
+data=$(losetup -f --show data)
+logdev=$(losetup -f --show log)
+layers_on "$data" 3
+dmchain create /dev/mapper/lay1 --size 8M >/dev/null
+dmchain open d /dev/mapper/lay1
+rm -f m
+write --ops 100 --seed $((++seed))
+dmchain snapshot d=/dev/mapper/lay0 >/dev/null
+write --ops 30 --seed $((++seed))
+dd if=/dev/mapper/d of=was bs=1M iflag=direct status=none
+dmchain close d
+layers_off 3
+cp --sparse=always data target
+dmsetup create lw --table "0 $(blockdev --getsz "$data") log-writes $data $logdev"
+layers_on /dev/mapper/lw 3
+dmchain open d /dev/mapper/lay0
+dmsetup message lw 0 mark before
+run_ok "power cuts: it moves" dmchain mirror d /dev/mapper/lay2 --layer 1
+dmsetup message lw 0 mark behind
+dmchain close d
+# A mark of this boot would mean that a copy of an open layer is opened
+run_ok "power cuts: as if booted again" rmmod dm_chain
+layers_off 3
+dmsetup remove lw
+losetup -d "$logdev"
+losetup -d "$data"
+truncate -s $((3 * layer_mib))M scratch
+data=$(losetup -f --show scratch)
+layers_on "$data" 3
+judge_cuts $cuts
+layers_off 3
+losetup -d "$data"
 done_testing_jobs
