@@ -104,9 +104,19 @@ cat >qmp <<'END'
 #!/usr/bin/perl
 use strict; use warnings; use IO::Socket::UNIX;
 my $s = IO::Socket::UNIX->new("/tmp/qmp.sock") or die "no monitor\n";
-sub answer { while (<$s>) { die $_ if /"error"/; return if /"return"/; } die "no answer\n"; }
+sub answer {
+	while (my $line = <$s>) {
+		die $line if $line =~ /"error"/;
+		return if $line =~ /"return"/;
+	}
+	die "no answer\n";
+}
 my $hello = <$s>;
-for ('{"execute":"qmp_capabilities"}', @ARGV) { print $s "$_\n"; $s->flush; answer(); }
+for my $command ('{"execute":"qmp_capabilities"}', @ARGV) {
+	print $s "$command\n";
+	$s->flush;
+	answer();
+}
 END
 chmod +x qmp
 

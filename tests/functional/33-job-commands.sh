@@ -10,37 +10,33 @@
 
 cd "$TMP" || exit 1
 
-# fill DISK BYTE FIRST COUNT: that many MiB
-fill()
-{
-	head -c $(($4 << 20)) /dev/zero | tr '\0' "$2" |
-		dd of=/dev/mapper/"$1" bs=1M seek="$3" oflag=direct,nonblock \
-			iflag=fullblock conv=notrunc,fsync status=none
-}
-
 # stack DISK BASE-FORMAT: base and four layers, each with data of its own
 stack()
 {
 	local i
-	rm -f "$1"*.img
+	rm -f ./*.img ./*.was
 	if [ "$2" = raw ]; then
-		head -c 32M /dev/zero | tr '\0' b >"$1"0.img
+		xfs_io -fc "pwrite -q -S 98 -b 1m 0 32m" "$1"0.img
 	else
 		dmchain create "$1"0.img --size 32M >/dev/null
 	fi
 	dmchain create "$1"1.img --backing "$1"0.img --backing-format "$2" >/dev/null
 	dmchain open "$1" "$1"1.img
 	for i in 1 2 3 4; do
-		fill "$1" $i $((4 * i)) 6
+		fill "$1" $((4 * i)) 6 $i
 		[ $i = 4 ] || dmchain snapshot "$1=$1$((i + 1)).img" >/dev/null
 	done
-	sha256sum </dev/mapper/"$1" >"$1".sum
+	kept "$1"
+}
+
+kept()		# what the disk is now
+{
+	dd if=/dev/mapper/"$1" of="$1".was bs=1M iflag=direct status=none
 }
 
 same()
 {
-	echo 3 >/proc/sys/vm/drop_caches
-	is "$(sha256sum </dev/mapper/"$1")" "$(cat "$1".sum)" "$2"
+	is "$(dd if=/dev/mapper/"$1" bs=1M iflag=direct status=none | cmp - "$1".was 2>&1)" "" "$2"
 }
 
 paths()
@@ -103,8 +99,8 @@ refused 1 "no layer below" "a commit of the base" dmchain commit b --top 1
 run_ok "commit of the active layer, not pivoted" dmchain commit b --no-pivot
 is "$(json '.[-1] | [.type, .active, .status] | join(" ")' dmchain job list b)" "commit true ready" "it is ready"
 is "$(json '.jobs | length' dmchain info b)" 1 "info shows it"
-fill b x 1 2
-sha256sum </dev/mapper/b >b.sum
+fill b 1 2 x
+kept b
 run_ok "pivot" dmchain pivot b
 is "$(paths b)" "b0" "the base is the disk"
 is "$(writable b)" 1 "and open for writing"
@@ -120,7 +116,7 @@ stack c raw
 run_ok "commit of all into raw" dmchain commit c --base 4
 is "$(paths c)" "c0" "the raw base is the disk"
 same c "it is what it was"
-is "$(sha256sum <c0.img)" "$(cat c.sum)" "the image, too"
+is "$(cmp c0.img c.was 2>&1)" "" "the image, too"
 run_ok "close" dmchain close c
 
 # --- bases that grow
@@ -128,8 +124,8 @@ run_ok "close" dmchain close c
 for format in raw chain; do
 	stack d $format
 	dmchain resize d 48M >/dev/null
-	fill d y 40 4
-	sha256sum </dev/mapper/d >d.sum
+	fill d 40 4 y
+	kept d
 	run_ok "commit into a smaller $format base" dmchain commit d --base 4
 	is "$(paths d)" "d0" "it is the disk"
 	same d "which is what it was"
@@ -243,7 +239,9 @@ is_alone()
 
 # Before the start, in the middle of it, behind it
 stack h chain
-for delay in 0.01 0.03 0.06 0.1 0.15 0.2 0.3 0.5; do
+delays="0.06 0.2"
+[ -z "${LONG-}" ] || delays="0.01 0.03 0.06 0.1 0.15 0.2 0.3 0.5"
+for delay in $delays; do
 	for what in "stream h --into 1 --base 4" "commit h --top 1 --base 3"; do
 		[ ! -e h.committed ] || what=${what/stream*/commit h --top 1 --base 3}
 		# shellcheck disable=SC2086 # words

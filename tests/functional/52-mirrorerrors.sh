@@ -46,8 +46,7 @@ mended()
 # fill FIRST-MIB COUNT LETTER
 fill()
 {
-	head -c $(($2 << 20)) /dev/zero | tr '\0' "$3" |
-		dd of=/dev/mapper/d bs=1M seek="$1" iflag=fullblock oflag=direct conv=notrunc status=none
+	xfs_io -d -c "pwrite -q -S $(printf %d "'$3") -b 1m ${1}m ${2}m" /dev/mapper/d
 }
 
 # What the disk reads as, to be compared later

@@ -14,8 +14,7 @@ json()
 # fill DISK FIRST-MIB COUNT LETTER: with that letter, past the page cache
 fill()
 {
-	head -c $(($3 << 20)) /dev/zero | tr '\0' "$4" |
-		dd of="/dev/mapper/$1" bs=1M seek="$2" iflag=fullblock oflag=direct conv=notrunc status=none
+	xfs_io -d -c "pwrite -q -S $(printf %d "'$4") -b 1m ${2}m ${3}m" "/dev/mapper/$1"
 }
 
 # refused STATUS REGEX NAME COMMAND...: it fails with STATUS and one line that
