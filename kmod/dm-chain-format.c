@@ -402,6 +402,25 @@ enum chain_header_status chain_header_pick(const void *slot0, const void *slot1,
 	return chain_header_decode(slot0, h);
 }
 
+static void forget_paths(struct dm_chain_disk_header *d)
+{
+	memset(d->parent_path, 0, sizeof(d->parent_path));
+	memset(d->child_path, 0, sizeof(d->child_path));
+	memset(&d->crc, 0, sizeof(d->crc));
+}
+
+bool chain_header_same(const struct chain_header *a, const struct chain_header *b,
+		       void *buf)
+{
+	u8 *other = (u8 *)buf + DM_CHAIN_HEADER_BYTES;
+
+	chain_header_encode(a, buf);
+	chain_header_encode(b, other);
+	forget_paths(buf);
+	forget_paths((void *)other);
+	return !memcmp(buf, other, DM_CHAIN_HEADER_BYTES);
+}
+
 static u32 sector_crc(const struct dm_chain_disk_sector *d)
 {
 	static const __le32 none;
@@ -644,6 +663,7 @@ CHAIN_EXPORT_FOR_KUNIT(chain_layer_bytes);
 CHAIN_EXPORT_FOR_KUNIT(chain_max_size_for);
 CHAIN_EXPORT_FOR_KUNIT(chain_header_decode);
 CHAIN_EXPORT_FOR_KUNIT(chain_header_encode);
+CHAIN_EXPORT_FOR_KUNIT(chain_header_same);
 CHAIN_EXPORT_FOR_KUNIT(chain_header_pick);
 CHAIN_EXPORT_FOR_KUNIT(chain_sector_encode);
 CHAIN_EXPORT_FOR_KUNIT(chain_sector_decode);

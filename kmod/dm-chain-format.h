@@ -161,6 +161,15 @@ enum chain_header_status chain_header_decode(const void *buf,
 void chain_header_encode(const struct chain_header *h, void *buf);
 
 /**
+ * chain_header_same() - do two headers say the same, but for where others lie
+ * @a: header
+ * @b: header
+ * @buf: twice DM_CHAIN_HEADER_BYTES, overwritten
+ */
+bool chain_header_same(const struct chain_header *a, const struct chain_header *b,
+		       void *buf);
+
+/**
  * chain_header_pick() - which of the two slots holds
  * @slot0: bytes of slot 0, or NULL if it could not be read
  * @slot1: the same for slot 1

@@ -121,7 +121,10 @@ static int rest_of(const struct chain_att *att, const void *buf)
 	return le64_to_cpu(d->generation) == att->layer->hdr.generation ? 1 : 0;
 }
 
-/* A layer that was moved names others as seen from where it lies now. */
+/*
+ * A layer that was moved names others as seen from where it lies now. Its first
+ * update since is the mark of its use, which changes no path.
+ */
 static void keep_path(char *path, const char *known, const char *seen)
 {
 	if (!memcmp(path, known, DM_CHAIN_PATH_BYTES))
@@ -724,26 +727,34 @@ static bool same_map(const struct chain_statemap *a,
 	return true;
 }
 
-/* A copy is read by the map that is in memory: it has to be the one that it has. */
-static int compare_map(struct chain_att *att, struct chain_layer *l, char **error)
+/* By header and map as they are in memory the copy will be read. */
+static int check_copy(const struct chain_layer *copy, const struct chain_layer *l,
+		      void *buf, u64 *words, char **error)
+{
+	if (chain_header_same(&copy->hdr, &l->hdr, buf) &&
+	    same_map(&copy->map, &l->map, words))
+		return 0;
+	*error = "Device holds another state of the layer: it is no copy of it";
+	return -EBUSY;
+}
+
+static int compare_copy(const struct chain_att *att, struct chain_layer *l, char **error)
 {
 	struct chain_layer *copy = alloc_layer(l->format, &l->uuid);
+	struct chain_att *probe = kmemdup(att, sizeof(*att), GFP_KERNEL);
 	u64 *words = kmalloc_array(2 * CHAIN_GROUP_WORDS, sizeof(*words), GFP_KERNEL);
 	void *buf = alloc_slots();
 	int r = -ENOMEM;
 
-	if (copy && words) {
-		att->layer = copy;
-		r = load_chain(att, buf, error);
-		att->layer = l;
-	}
-	if (!r && (copy->map.blocks != l->map.blocks ||
-		   !same_map(&copy->map, &l->map, words))) {
-		*error = "Device holds another state of the layer: it is no copy of it";
-		r = -EBUSY;
+	if (copy && probe && words) {
+		probe->layer = copy;
+		r = load_chain(probe, buf, error);
+		if (!r)
+			r = check_copy(copy, l, buf, words, error);
 	}
 	free_slots(buf);
 	kfree(words);
+	kfree(probe);
 	if (copy)
 		free_layer(copy);
 	return r;
@@ -767,7 +778,7 @@ static int prove_same(struct chain_disk *disk, struct chain_att *att,
 	mutex_lock(&l->rw_mutex);
 	r = compare_header(att, l, error);
 	if (!r && att->row == DM_CHAIN_OPROLE_GUEST_LOWER)
-		r = compare_map(att, l, error);
+		r = compare_copy(att, l, error);
 	mutex_unlock(&l->rw_mutex);
 	return r;
 }

@@ -203,13 +203,9 @@ static bool goes_on(const struct move *m)
 
 static bool is_copy(const struct move *m)
 {
-	const struct chain_header *h = &m->to.hdr, *s = &m->from.hdr;
+	static uint8_t buf[2 * DM_CHAIN_HEADER_BYTES];
 
-	return h->marks == s->marks && h->generation == s->generation &&
-	       chain_id_equal(&h->uuid, &s->uuid) &&
-	       chain_id_equal(&h->cid, &s->cid) && h->map_seed == s->map_seed &&
-	       h->size == s->size && h->max_size == s->max_size &&
-	       h->block_shift == s->block_shift;
+	return chain_header_same(&m->to.hdr, &m->from.hdr, buf);
 }
 
 static int check_raw_size(const struct move *m)

@@ -161,7 +161,7 @@ chain_jobs()
 	dmchain snapshot j=/dev/ram2 >/dev/null
 	job copy:commit concluded dmchain commit j --top 1
 	chain_end
-	echo "$discards" >/sys/block/ram1/queue/discard_max_bytes
+	echo $((discards / 4096 * 4096)) >/sys/block/ram1/queue/discard_max_bytes
 	chain_make chain
 	dmchain snapshot j=/dev/ram2 >/dev/null
 	job copy:commit+discard concluded dmchain commit j --top 1

@@ -51,9 +51,12 @@ for i in 0 1; do
 	run_ok "moved: $i is sound" dmchain check there/$i.img
 done
 is "$(json '.layers[].marks | join(" ")' dmchain info there/1.img | head -n 1)" sealed "moved: sealed as before"
+run_ok "a layer above" dmchain snapshot d=3.img
+under "it is written again" dmchain commit d --top 1 --base 2
+found 3.img "3.img there/1.img there/0.img" "written again"
 run_ok "and back, with what is left of a link" dmchain mirror d "$PWD/1.img" --layer there/1.img
 under "other jobs go on with it" dmchain commit d --top 1 --base 2
-found 2.img "2.img there/0.img" "merged"
+found 3.img "3.img there/0.img" "merged"
 dmchain close d
 
 # --- a raw base
