@@ -177,11 +177,14 @@ static sector_t top_run(const struct chain_layer *l, const struct bio *bio,
 
 static int read_below(struct chain_inst *ci, struct bio *bio)
 {
+	sector_t sector = bio->bi_iter.bi_sector;
 	struct chain_att *owner;
 	unsigned int state;
 
-	chain_clip(bio, chain_below(ci, bio->bi_iter.bi_sector,
-				    bio_sectors(bio), &owner, &state));
+	owner = chain_below_unit(ci, sector, sector + bio_sectors(bio) - 1);
+	if (likely(owner))
+		return chain_remap(owner, bio);
+	chain_clip(bio, chain_below(ci, sector, bio_sectors(bio), &owner, &state));
 	if (state == DM_CHAIN_DATA)
 		return chain_remap(owner, bio);
 	if (state == DM_CHAIN_ZERO)

@@ -6,7 +6,7 @@
  * two low bits tell what it is:
  *
  *	owner	all blocks have the owner in the word itself
- *	runs	struct chain_runs, sorted, up to 1 KiB
+ *	runs	struct chain_runs, sorted, up to 1 KiB; an index when they are many
  *	page	CHAIN_CHUNK_BLOCKS u16 owners, when runs would take more
  *
  * Words live in leaves of 512 (a page), allocated when first needed and kept
@@ -38,16 +38,26 @@ struct chain_run {
 	u16 owner;
 };
 
-/* @run[0] starts at 0; @run[@nr] ends the last one, so that all have an end. */
+/*
+ * @run[0] starts at 0; @run[@nr] ends the last one, so that all have an end. If
+ * there are more than RUNS_FEW an index follows: for each segment of the chunk,
+ * and behind the last one, which run its first block is in.
+ */
 struct chain_runs {
 	struct rcu_head rcu;
 	u32 nr;
 	struct chain_run run[];
 };
 
-#define RUNS_BYTES(nr)	(offsetof(struct chain_runs, run) + \
+#define RUNS_FEW	16U
+#define SEGMENT_SHIFT	7
+#define SEGMENTS	(CHAIN_CHUNK_BLOCKS >> SEGMENT_SHIFT)
+
+#define RUNS_PLAIN(nr)	(offsetof(struct chain_runs, run) + \
 			 ((nr) + 1) * sizeof(struct chain_run))
-#define RUNS_MAX	((1024 - RUNS_BYTES(0)) / sizeof(struct chain_run))
+#define RUNS_BYTES(nr)	(RUNS_PLAIN(nr) + ((nr) > RUNS_FEW ? SEGMENTS + 1 : 0))
+#define RUNS_MAX	((1024 - RUNS_PLAIN(0) - SEGMENTS - 1) / \
+			 sizeof(struct chain_run))
 
 struct chain_leaf {
 	void __rcu *word[LEAF_WORDS];
@@ -64,6 +74,7 @@ struct chain_merge {
 
 static_assert(CHAIN_CHUNK_BLOCKS * sizeof(u16) <= PAGE_SIZE);
 static_assert(RUNS_BYTES(RUNS_MAX) <= 1024);
+static_assert(RUNS_MAX <= U8_MAX);
 
 static unsigned long tag_of(const void *word)
 {
@@ -157,11 +168,22 @@ static const void *read_word(const struct chain_merge *m, u64 chunk)
 	return rcu_dereference(leaf->word[chunk % LEAF_WORDS]);
 }
 
+static u8 *index_of(const struct chain_runs *runs)
+{
+	return (u8 *)&runs->run[runs->nr + 1];
+}
+
 static const struct chain_run *find_run(const struct chain_runs *runs, u32 at)
 {
 	const struct chain_run *run = runs->run;
 	u32 n = runs->nr;
 
+	if (n > RUNS_FEW) {
+		const u8 *index = index_of(runs) + (at >> SEGMENT_SHIFT);
+
+		run += index[0];
+		n = index[1] - index[0] + 1;
+	}
 	while (n > 1) {
 		u32 half = n / 2;
 
@@ -203,6 +225,31 @@ static u16 word_lookup(const void *word, u32 at, u32 max, u32 *run)
 		*run = CHAIN_CHUNK_BLOCKS - at;
 		return CHAIN_OWNER_WALK;
 	}
+}
+
+u16 chain_merge_owner(const struct chain_merge *m, u64 block)
+{
+	u32 at = block % CHAIN_CHUNK_BLOCKS;
+	const void *word;
+	u16 owner;
+
+	rcu_read_lock();
+	word = read_word(m, block >> CHAIN_CHUNK_SHIFT);
+	switch (tag_of(word)) {
+	case TAG_OWNER:
+		owner = word_owner(word);
+		break;
+	case TAG_RUNS:
+		owner = find_run(untag(word), at)->owner;
+		break;
+	case TAG_PAGE:
+		owner = ((const u16 *)untag(word))[at];
+		break;
+	default:
+		owner = CHAIN_OWNER_WALK;
+	}
+	rcu_read_unlock();
+	return owner;
 }
 
 u16 chain_merge_lookup(const struct chain_merge *m, u64 block, u32 max,
@@ -288,6 +335,19 @@ static size_t word_bytes(const void *word)
 	}
 }
 
+static void make_index(struct chain_runs *runs)
+{
+	u8 *index = index_of(runs);
+	u32 s, r = 0;
+
+	for (s = 0; s < SEGMENTS; s++) {
+		while (runs->run[r + 1].start <= s << SEGMENT_SHIFT)
+			r++;
+		index[s] = r;
+	}
+	index[SEGMENTS] = runs->nr - 1;
+}
+
 static void *make_runs(const u16 *owners, u32 n, u32 nr, gfp_t gfp)
 {
 	struct chain_runs *runs = kmalloc(content_bytes(nr), gfp);
@@ -306,6 +366,8 @@ static void *make_runs(const u16 *owners, u32 n, u32 nr, gfp_t gfp)
 	runs->run[nr].start = CHAIN_CHUNK_BLOCKS;
 	runs->run[nr].owner = CHAIN_OWNER_WALK;
 	runs->nr = nr;
+	if (nr > RUNS_FEW)
+		make_index(runs);
 	return tagged(runs, TAG_RUNS);
 }
 
@@ -454,6 +516,7 @@ CHAIN_EXPORT_FOR_KUNIT(chain_merge_create);
 CHAIN_EXPORT_FOR_KUNIT(chain_merge_destroy);
 CHAIN_EXPORT_FOR_KUNIT(chain_merge_set_cap);
 CHAIN_EXPORT_FOR_KUNIT(chain_merge_bytes);
+CHAIN_EXPORT_FOR_KUNIT(chain_merge_owner);
 CHAIN_EXPORT_FOR_KUNIT(chain_merge_lookup);
 CHAIN_EXPORT_FOR_KUNIT(chain_merge_built);
 CHAIN_EXPORT_FOR_KUNIT(chain_merge_expand);

@@ -69,6 +69,15 @@ u16 chain_merge_lookup(const struct chain_merge *m, u64 block, u32 max,
 		       u32 *run);
 
 /**
+ * chain_merge_owner() - chain_merge_lookup() of one block
+ * @m: lookup
+ * @block: any
+ *
+ * Context: any; no lock. Return: owner.
+ */
+u16 chain_merge_owner(const struct chain_merge *m, u64 block);
+
+/**
  * chain_merge_built() - does it know the owners of a chunk
  * @m: lookup
  * @chunk: block >> CHAIN_CHUNK_SHIFT

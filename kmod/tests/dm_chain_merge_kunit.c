@@ -15,7 +15,7 @@
 
 #define N	CHAIN_CHUNK_BLOCKS
 /* As the header of a run array and its runs come to: see dm-chain-merge.c. */
-#define RUNS_IN_1K	250
+#define RUNS_IN_1K	245
 
 static struct chain_merge *make_merge(struct kunit *test, u64 blocks)
 {
@@ -88,6 +88,8 @@ static void check_lookup(struct kunit *test, struct chain_merge *m, u64 chunk,
 	u16 owner = chain_merge_lookup(m, chunk * N + at, max, &run);
 
 	KUNIT_ASSERT_EQ_MSG(test, owner, owners[at], "block %u", at);
+	KUNIT_ASSERT_EQ_MSG(test, chain_merge_owner(m, chunk * N + at), owner,
+			    "block %u", at);
 	KUNIT_ASSERT_EQ_MSG(test, run, min(max, model_run(owners, at)),
 			    "block %u, max %u", at, max);
 }
@@ -151,11 +153,11 @@ static size_t model_bytes(unsigned int nr)
 		return 0;
 	if (nr > RUNS_IN_1K)
 		return PAGE_SIZE;
-	return kmalloc_size_roundup(20 + 4 * (nr + 1));
+	return kmalloc_size_roundup(20 + 4 * (nr + 1) + (nr > 16 ? 17 : 0));
 }
 
 static const unsigned int run_counts[] = {
-	1, 2, 3, 4, 7, 8, 9, 31, 32, 100, RUNS_IN_1K - 1, RUNS_IN_1K,
+	1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 18, 31, 32, 100, RUNS_IN_1K - 1, RUNS_IN_1K,
 	RUNS_IN_1K + 1, 300, 1000, N - 1, N
 };
 
