@@ -5,22 +5,28 @@
  * How long a command holds writes back: random writes of 4 KiB go to each of some
  * devices, so many at a time, while the command runs.
  *
- *	gapmeter [--depth N] [--span BYTES] DEVICE... -- COMMAND...
+ *	gapmeter [--depth N] [--span BYTES] [--pace USEC] DEVICE... -- COMMAND...
  *
- * Prints, in ns: the longest time between two completions on one device before the
- * command (in half a second), the longest one
- * from its start to its end, and how long it took. Its exit code is the command's.
+ * Prints, in ns: the longest time between two completions on one device in half a
+ * second before the command, the longest one from its start to its end, and how long
+ * it took. Its exit code is the command's.
+ *
+ * With --pace it has real-time priority, and sleeps so long between two looks for
+ * completions: as a guest that has a processor of its own. Else, where there is one
+ * only, what is measured is whose turn it was.
  */
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <libaio.h>
 #include <linux/fs.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common.h"
@@ -39,7 +45,7 @@ static struct target {
 
 static int nr_targets;
 static int depth = 32;
-static u64 span;
+static u64 span, pace_us;
 static struct iocb *iocbs;
 static io_context_t ctx;
 static void *buf;
@@ -78,6 +84,7 @@ static void completed(const struct io_event *e, u64 now)
 /* Until @done says so; the longest gap. */
 static u64 phase(bool (*done)(u64 began))
 {
+	struct timespec pace = { .tv_nsec = (long)pace_us * 1000 };
 	struct timespec tick = { .tv_nsec = 1000000 };
 	u64 began = now_ns(), gap = 0, now;
 	struct io_event e[64];
@@ -93,6 +100,8 @@ static u64 phase(bool (*done)(u64 began))
 		now = now_ns();
 		for (i = 0; i < n; i++)
 			completed(&e[i], now);
+		if (pace_us)
+			nanosleep(&pace, NULL);
 	}
 	now = now_ns();
 	for (i = 0; i < nr_targets; i++) {
@@ -151,6 +160,14 @@ static void start_all(void)
 		submit(&iocbs[i], &targets[i % nr_targets]);
 }
 
+static void set_priority(void)
+{
+	struct sched_param p = { .sched_priority = 1 };
+
+	if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &p))
+		die("no real-time priority");
+}
+
 static void run_child(char **argv)
 {
 	child = fork();
@@ -168,24 +185,29 @@ int main(int argc, char **argv)
 	static const struct option opts[] = {
 		{ "depth", required_argument, NULL, 'd' },
 		{ "span", required_argument, NULL, 's' },
+		{ "pace", required_argument, NULL, 'p' },
 		{ }
 	};
 	u64 idle, gap, began;
 	int c;
 
 	set_prog("gapmeter");
-	while ((c = getopt_long(argc, argv, "+d:s:", opts, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+d:s:p:", opts, NULL)) != -1) {
 		if (c == 'd')
 			depth = parse_num(optarg);
 		else if (c == 's')
 			span = parse_size(optarg);
+		else if (c == 'p')
+			pace_us = parse_num(optarg);
 		else
 			exit(EX_USE);
 	}
 	for (c = optind; c < argc && strcmp(argv[c], "--"); c++)
 		add_target(argv[c]);
 	if (!nr_targets || c + 1 >= argc || !depth)
-		die("usage: gapmeter [--depth N] [--span BYTES] DEVICE... -- COMMAND...");
+		die("usage: gapmeter [--depth N] [--span BYTES] [--pace USEC] DEVICE... -- COMMAND...");
+	if (pace_us)
+		set_priority();
 	start_all();
 	idle = phase(before_over);
 	began = now_ns();
