@@ -123,20 +123,22 @@ peer_qemu()
 	umount /tmp/q0 /tmp/q1
 }
 
-# base on ram0, all the data in the layer on ram1
+# base on ram0, all the data in the layer on $top. Discards can't be turned on again once
+# they are off: who gives no space back has a RAM disk of its own.
+top=/dev/ram1
 chain_make()	# chain_make FORMAT
 {
 	dd if=/dev/zero of=/dev/ram0 bs=1M count=2 oflag=direct status=none
-	dd if=/dev/zero of=/dev/ram1 bs=1M count=2 oflag=direct status=none
+	dd if=/dev/zero of=$top bs=1M count=2 oflag=direct status=none
 	dd if=/dev/zero of=/dev/ram2 bs=1M count=2 oflag=direct status=none
 	if [ "$1" = raw ]; then
 		dmsetup create rawbase --table "0 $sectors linear /dev/ram0 0"
-		dmchain create /dev/ram1 --backing /dev/mapper/rawbase --backing-format raw --force
+		dmchain create $top --backing /dev/mapper/rawbase --backing-format raw --force
 	else
 		dmchain create /dev/ram0 --size "${mib}M"
-		dmchain create /dev/ram1 --backing /dev/ram0 --backing-format chain
+		dmchain create $top --backing /dev/ram0 --backing-format chain
 	fi >/dev/null
-	dmchain open j /dev/ram1
+	dmchain open j $top
 	fill /dev/mapper/j
 }
 
@@ -149,7 +151,7 @@ chain_end()
 chain_jobs()
 {
 	# As the peers do, who leave the space where it was
-	echo 0 >/sys/block/ram1/queue/discard_max_bytes
+	top=/dev/ram3
 	chain_make chain
 	job copy:active-commit ready dmchain commit j
 	chain_end
@@ -160,7 +162,7 @@ chain_jobs()
 	dmchain snapshot j=/dev/ram2 >/dev/null
 	job copy:commit concluded dmchain commit j --top 1
 	chain_end
-	echo $((1 << 30)) >/sys/block/ram1/queue/discard_max_bytes
+	top=/dev/ram1
 	chain_make chain
 	dmchain snapshot j=/dev/ram2 >/dev/null
 	job copy:commit+discard concluded dmchain commit j --top 1
@@ -255,7 +257,8 @@ mirrored_writes()
 }
 
 # A RAM disk takes its pages when they are first written: not in what we measure
-for disk in /dev/ram0 /dev/ram1 /dev/ram2; do
+echo 0 >/sys/block/ram3/queue/discard_max_bytes
+for disk in /dev/ram0 /dev/ram1 /dev/ram2 /dev/ram3; do
 	dd if=/dev/zero of=$disk bs=1M oflag=direct status=none 2>/dev/null || :
 done
 for ((round = 1; round <= ROUNDS; round++)); do
