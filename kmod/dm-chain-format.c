@@ -446,7 +446,8 @@ static void encode_sector(u32 magic, u64 seed, u64 index, const u64 *words,
 	d->flags = cpu_to_le64(flags);
 	for (i = 0; words && i < CHAIN_SECTOR_WORDS; i++)
 		d->bits[i] = cpu_to_le64(words[i]);
-	d->crc = cpu_to_le32(sector_crc(d));
+	/* The checksum is of what it is 0 in: as it is now. */
+	d->crc = cpu_to_le32(chain_crc32c(~0U, d, sizeof(*d)));
 }
 
 void chain_sector_encode(u32 magic, u64 seed, u64 index, const u64 *words,
@@ -469,17 +470,22 @@ bool chain_sector_decode(u32 magic, u64 seed, u64 index, const void *buf,
 	return true;
 }
 
+void chain_map_sector_encode(u64 seed, u64 sector, const u64 *words, bool changed,
+			     void *buf)
+{
+	encode_sector(DM_CHAIN_MAP_MAGIC, seed, sector, words,
+		      changed ? DM_CHAIN_SECTOR_CHANGED : 0, buf);
+}
+
 void chain_group_encode(u64 seed, u64 group, const u64 *words, u8 changed,
 			void *buf)
 {
 	unsigned int i;
 
 	for (i = 0; i < DM_CHAIN_GROUP_SECTORS; i++)
-		encode_sector(DM_CHAIN_MAP_MAGIC, seed,
-			      group * DM_CHAIN_GROUP_SECTORS + i,
-			      words ? words + i * CHAIN_SECTOR_WORDS : NULL,
-			      changed & 1U << i ? DM_CHAIN_SECTOR_CHANGED : 0,
-			      (u8 *)buf + i * 512);
+		chain_map_sector_encode(seed, group * DM_CHAIN_GROUP_SECTORS + i,
+					words ? words + i * CHAIN_SECTOR_WORDS : NULL,
+					changed & 1U << i, (u8 *)buf + i * 512);
 }
 
 static bool is_changed(const void *buf)
@@ -666,6 +672,7 @@ CHAIN_EXPORT_FOR_KUNIT(chain_header_encode);
 CHAIN_EXPORT_FOR_KUNIT(chain_header_same);
 CHAIN_EXPORT_FOR_KUNIT(chain_header_pick);
 CHAIN_EXPORT_FOR_KUNIT(chain_sector_encode);
+CHAIN_EXPORT_FOR_KUNIT(chain_map_sector_encode);
 CHAIN_EXPORT_FOR_KUNIT(chain_sector_decode);
 CHAIN_EXPORT_FOR_KUNIT(chain_group_encode);
 CHAIN_EXPORT_FOR_KUNIT(chain_group_decode);

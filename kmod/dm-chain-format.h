@@ -281,6 +281,17 @@ bool chain_sector_decode(u32 magic, u64 seed, u64 index, const void *buf,
 			 u64 *words);
 
 /**
+ * chain_map_sector_encode() - make a sector of a state map
+ * @seed: map_seed
+ * @sector: index in the map
+ * @words: CHAIN_SECTOR_WORDS, or NULL for an empty but valid one
+ * @changed: it is flagged as changed
+ * @buf: 512 bytes, overwritten
+ */
+void chain_map_sector_encode(u64 seed, u64 sector, const u64 *words, bool changed,
+			     void *buf);
+
+/**
  * chain_group_encode() - make the 8 sectors of a group
  * @seed: map_seed
  * @group: index

@@ -20,7 +20,9 @@
  * A cut between 3 and 5 leaves any mixture of old and new sectors; each one
  * was due. A cut before 5 with a presence bit on finds a valid group, of 2 or
  * of 4. A single run of used groups is one bio with PREFLUSH and FUA, which is
- * 3, 4 and 5 in one; map() submits it without a worker.
+ * 3, 4 and 5 in one; map() submits it without a worker. Of a group that such a
+ * round wrote not long ago its page is kept, and only the sectors are made anew in
+ * which a state has changed since: these have a bit each, which nobody else clears.
  *
  * Blocks that a commit has moved turn absent in the sectors of a round while
  * lookups still find them; they turn absent in memory in the instant that the
@@ -41,12 +43,14 @@
 #include "dm-chain.h"
 
 #define FAST_GROUPS	4	/* a fast round's run, buffers in reserve */
+#define KEPT_GROUPS	8	/* pages of what fast rounds wrote */
 #define BATCH_GROUPS	512	/* groups captured at once by the worker */
 #define COMMIT_SECS	5	/* what nobody flushes goes out after this */
 
 struct chain_groups {
 	unsigned long *dirty;		/* a bit a group */
 	unsigned long *summary;		/* a bit a word of @dirty */
+	unsigned long *sectors;		/* a bit a sector: not as in a kept page */
 	unsigned long *present;		/* used before: on disk, or about to be */
 	unsigned long *lost;		/* presence sectors that are damaged */
 	u64 nr;
@@ -73,7 +77,8 @@ struct chain_meta {
 	struct workqueue_struct *wq;
 	struct work_struct work;
 	struct delayed_work commit;
-	struct group_buf fast[FAST_GROUPS];
+	struct group_buf fast[FAST_GROUPS];	/* pages are kept ones */
+	struct group_buf kept[KEPT_GROUPS];	/* of a group, by its index */
 	unsigned int nr_fast;
 	struct bio fast_bio;
 	struct bio_vec fast_vec[FAST_GROUPS];
@@ -90,6 +95,7 @@ static void dirty_free(struct chain_groups *g)
 {
 	kvfree(g->dirty);
 	kvfree(g->summary);
+	kvfree(g->sectors);
 	kvfree(g->present);
 	kvfree(g->lost);
 }
@@ -97,6 +103,11 @@ static void dirty_free(struct chain_groups *g)
 static u64 lost_longs(const struct chain_groups *g)
 {
 	return BITS_TO_LONGS(DIV_ROUND_UP_ULL(g->nr, DM_CHAIN_PRESENCE_GROUPS));
+}
+
+static u64 sector_longs(const struct chain_groups *g)
+{
+	return BITS_TO_LONGS(g->nr * DM_CHAIN_GROUP_SECTORS);
 }
 
 static int dirty_alloc(struct chain_groups *g, u64 blocks)
@@ -108,8 +119,9 @@ static int dirty_alloc(struct chain_groups *g, u64 blocks)
 	g->dirty = kvcalloc(longs, sizeof(long), GFP_KERNEL);
 	g->present = kvcalloc(longs, sizeof(long), GFP_KERNEL);
 	g->summary = kvcalloc(BITS_TO_LONGS(longs), sizeof(long), GFP_KERNEL);
+	g->sectors = kvcalloc(sector_longs(g), sizeof(long), GFP_KERNEL);
 	g->lost = kvcalloc(lost_longs(g), sizeof(long), GFP_KERNEL);
-	if (g->dirty && g->present && g->summary && g->lost)
+	if (g->dirty && g->present && g->summary && g->sectors && g->lost)
 		return 0;
 	dirty_free(g);
 	return -ENOMEM;
@@ -120,12 +132,19 @@ static void set_dirty(struct chain_layer *l, u64 block, u64 n)
 	struct chain_groups *g = &l->meta->g;
 	u64 group = block / DM_CHAIN_GROUP_BLOCKS;
 	u64 last = (block + n - 1) / DM_CHAIN_GROUP_BLOCKS;
+	u64 sector;
 
 	/*
-	 * The states are visible before the bit that speaks of them is looked
-	 * at: if it is set still, who clears it will see them.
+	 * The states are visible before the bits that speak of them are looked
+	 * at: if one is set still, who clears it will see them.
 	 */
 	smp_mb();
+	for (sector = block / DM_CHAIN_SECTOR_BLOCKS;
+	     sector <= (block + n - 1) / DM_CHAIN_SECTOR_BLOCKS; sector++)
+		if (!test_bit(sector, g->sectors))
+			set_bit(sector, g->sectors);
+	/* Nor has a round that has the group's bit missed the sector's. */
+	smp_mb__after_atomic();
 	for (; group <= last; group++) {
 		u64 word = group / BITS_PER_LONG;
 
@@ -324,6 +343,40 @@ static u8 flags_of(const struct chain_layer *l, u64 group)
 	       shift;
 }
 
+/* What has changed in a group since its page was kept. */
+static unsigned long take_sectors(struct chain_groups *g, u64 group)
+{
+	unsigned long first = group * DM_CHAIN_GROUP_SECTORS, mask = 0;
+	unsigned int i;
+
+	for (i = 0; i < DM_CHAIN_GROUP_SECTORS; i++)
+		if (test_bit(first + i, g->sectors) &&
+		    test_and_clear_bit(first + i, g->sectors))
+			mask |= 1UL << i;
+	return mask;
+}
+
+/* A fast round's: it clears nothing. */
+static void encode_kept(struct chain_meta *m, struct group_buf *b)
+{
+	struct group_buf *kept = &m->kept[b->group % KEPT_GROUPS];
+	unsigned long mask = take_sectors(&m->g, b->group);
+	u8 flags = flags_of(m->layer, b->group);
+	unsigned int i;
+
+	if (kept->group != b->group)
+		mask = (1UL << DM_CHAIN_GROUP_SECTORS) - 1;
+	kept->group = b->group;
+	b->page = kept->page;
+	for_each_set_bit(i, &mask, DM_CHAIN_GROUP_SECTORS) {
+		u64 sector = b->group * DM_CHAIN_GROUP_SECTORS + i;
+
+		chain_statemap_read_sector(&m->layer->map, sector, m->words);
+		chain_map_sector_encode(m->layer->hdr.map_seed, sector, m->words,
+					flags & 1U << i, kept->page + i * 512);
+	}
+}
+
 static void encode(struct chain_meta *m, struct group_buf *b)
 {
 	chain_statemap_read_group(&m->layer->map, b->group, m->words);
@@ -371,7 +424,7 @@ static void submit_fast(struct chain_meta *m)
 		 REQ_OP_WRITE | REQ_META | REQ_SYNC | REQ_PREFLUSH | REQ_FUA);
 	bio->bi_iter.bi_sector = group_offset(m, m->fast[0].group) >> SECTOR_SHIFT;
 	for (i = 0; i < m->nr_fast; i++) {
-		encode(m, &m->fast[i]);
+		encode_kept(m, &m->fast[i]);
 		__bio_add_page(bio, virt_to_page(m->fast[i].page),
 			       DM_CHAIN_GROUP_BYTES, 0);
 	}
@@ -874,9 +927,14 @@ static int alloc_buffers(struct chain_meta *m)
 	if (!m->presence || !m->batch)
 		return -ENOMEM;
 	for (i = 0; i < FAST_GROUPS; i++) {
-		m->fast[i].page = (void *)__get_free_page(GFP_KERNEL);
 		m->batch[i].page = (void *)__get_free_page(GFP_KERNEL);
-		if (!m->fast[i].page || !m->batch[i].page)
+		if (!m->batch[i].page)
+			return -ENOMEM;
+	}
+	for (i = 0; i < KEPT_GROUPS; i++) {
+		m->kept[i].group = ~0ULL;
+		m->kept[i].page = (void *)__get_free_page(GFP_KERNEL);
+		if (!m->kept[i].page)
 			return -ENOMEM;
 	}
 	return bioset_init(&m->bios, FAST_GROUPS, 0, BIOSET_NEED_BVECS);
@@ -886,8 +944,8 @@ static void meta_free(struct chain_meta *m)
 {
 	unsigned int i;
 
-	for (i = 0; i < FAST_GROUPS; i++)
-		free_page((unsigned long)m->fast[i].page);
+	for (i = 0; i < KEPT_GROUPS; i++)
+		free_page((unsigned long)m->kept[i].page);
 	free_batch(m, 0);
 	kfree(m->batch);
 	free_page((unsigned long)m->presence);
@@ -1029,6 +1087,7 @@ void chain_meta_grow(struct chain_layer *l, void *mem)
 	memcpy(g->dirty, old->dirty, longs * sizeof(long));
 	bitmap_or(g->present, g->present, old->present, old->nr);
 	memcpy(g->summary, old->summary, BITS_TO_LONGS(longs) * sizeof(long));
+	memcpy(g->sectors, old->sectors, sector_longs(old) * sizeof(long));
 	/* chain_meta_clear_beyond() has read the presence map for @g. */
 	swap(*g, *old);
 }

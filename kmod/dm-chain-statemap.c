@@ -230,14 +230,12 @@ u64 chain_statemap_run(const struct chain_statemap *m, u64 block, u64 max,
 	return max_t(u64, run, 1);
 }
 
-/* Clear the states of a group that lie beyond the last block. */
-static void cut_tail(u64 blocks, u64 group, u64 *words)
+/* Clear the states of @n blocks from @first on that lie beyond the last block. */
+static void cut_tail(u64 blocks, u64 first, u64 n, u64 *words)
 {
-	u64 first = group * DM_CHAIN_GROUP_BLOCKS;
 	u64 i;
 
-	for (i = blocks > first ? blocks - first : 0;
-	     i < DM_CHAIN_GROUP_BLOCKS; i++)
+	for (i = blocks > first ? blocks - first : 0; i < n; i++)
 		chain_state_put(words, i, DM_CHAIN_ABSENT);
 }
 
@@ -249,7 +247,7 @@ int chain_statemap_load_group(struct chain_statemap *m, u64 group,
 	u32 at = (block & (CHAIN_PAGE_BLOCKS - 1)) / CHAIN_STATES_PER_WORD;
 	int r;
 
-	cut_tail(m->blocks, group, words);
+	cut_tail(m->blocks, block, DM_CHAIN_GROUP_BLOCKS, words);
 	if (!memchr_inv(words, 0, CHAIN_GROUP_WORDS * sizeof(*words)))
 		return 0;
 	r = make_page(m, entry, GFP_KERNEL);
@@ -260,21 +258,33 @@ int chain_statemap_load_group(struct chain_statemap *m, u64 group,
 	return 0;
 }
 
+/* They lie in one page. */
+static void read_states(const struct chain_statemap *m, u64 block, u64 n, u64 *words)
+{
+	unsigned long e = READ_ONCE(m->dir[block >> CHAIN_PAGE_SHIFT]);
+	const u64 *from = (u64 *)e + (block & (CHAIN_PAGE_BLOCKS - 1)) /
+				     CHAIN_STATES_PER_WORD;
+	u64 i, nr = n / CHAIN_STATES_PER_WORD;
+
+	if (chain_dir_is_state(e)) {
+		memset64(words, state_word(e), nr);
+	} else {
+		for (i = 0; i < nr; i++)
+			words[i] = READ_ONCE(from[i]);
+	}
+	cut_tail(m->blocks, block, n, words);
+}
+
 void chain_statemap_read_group(const struct chain_statemap *m, u64 group,
 			       u64 *words)
 {
-	u64 block = group * DM_CHAIN_GROUP_BLOCKS;
-	unsigned long e = READ_ONCE(m->dir[block >> CHAIN_PAGE_SHIFT]);
-	u32 at = (block & (CHAIN_PAGE_BLOCKS - 1)) / CHAIN_STATES_PER_WORD;
-	unsigned int i;
+	read_states(m, group * DM_CHAIN_GROUP_BLOCKS, DM_CHAIN_GROUP_BLOCKS, words);
+}
 
-	if (chain_dir_is_state(e)) {
-		memset64(words, state_word(e), CHAIN_GROUP_WORDS);
-	} else {
-		for (i = 0; i < CHAIN_GROUP_WORDS; i++)
-			words[i] = READ_ONCE(((u64 *)e)[at + i]);
-	}
-	cut_tail(m->blocks, group, words);
+void chain_statemap_read_sector(const struct chain_statemap *m, u64 sector,
+				u64 *words)
+{
+	read_states(m, sector * DM_CHAIN_SECTOR_BLOCKS, DM_CHAIN_SECTOR_BLOCKS, words);
 }
 
 static void count_page(const u64 *page, u64 blocks, u64 *count)
@@ -328,5 +338,6 @@ CHAIN_EXPORT_FOR_KUNIT(chain_statemap_set);
 CHAIN_EXPORT_FOR_KUNIT(chain_statemap_run);
 CHAIN_EXPORT_FOR_KUNIT(chain_statemap_load_group);
 CHAIN_EXPORT_FOR_KUNIT(chain_statemap_read_group);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_read_sector);
 CHAIN_EXPORT_FOR_KUNIT(chain_statemap_count);
 CHAIN_EXPORT_FOR_KUNIT(chain_statemap_bytes);

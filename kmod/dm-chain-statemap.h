@@ -89,6 +89,15 @@ void chain_statemap_read_group(const struct chain_statemap *m, u64 group,
 			       u64 *words);
 
 /**
+ * chain_statemap_read_sector() - the same of what a sector of the map on disk has
+ * @m: map
+ * @sector: index
+ * @words: CHAIN_SECTOR_WORDS
+ */
+void chain_statemap_read_sector(const struct chain_statemap *m, u64 sector,
+				u64 *words);
+
+/**
  * chain_statemap_prepare() - let chain_statemap_set() of a range work
  * @m: map
  * @block: first
