@@ -177,14 +177,11 @@ static sector_t top_run(const struct chain_layer *l, const struct bio *bio,
 
 static int read_below(struct chain_inst *ci, struct bio *bio)
 {
-	sector_t sector = bio->bi_iter.bi_sector;
 	struct chain_att *owner;
 	unsigned int state;
 
-	owner = chain_below_unit(ci, sector, sector + bio_sectors(bio) - 1);
-	if (likely(owner))
-		return chain_remap(owner, bio);
-	chain_clip(bio, chain_below(ci, sector, bio_sectors(bio), &owner, &state));
+	chain_clip(bio, chain_below(ci, bio->bi_iter.bi_sector,
+				    bio_sectors(bio), &owner, &state));
 	if (state == DM_CHAIN_DATA)
 		return chain_remap(owner, bio);
 	if (state == DM_CHAIN_ZERO)
@@ -192,13 +189,11 @@ static int read_below(struct chain_inst *ci, struct bio *bio)
 	return end(bio, BLK_STS_IOERR);
 }
 
-static int map_read(struct chain_inst *ci, struct bio *bio)
+static noinline int read_any(struct chain_inst *ci, struct bio *bio)
 {
 	struct chain_att *top = chain_top(ci);
 	unsigned int state;
 
-	if (top->layer->format == DM_CHAIN_FORMAT_RAW)
-		return chain_remap(top, bio);
 	chain_clip(bio, top_run(top->layer, bio, &state));
 	switch (state) {
 	case DM_CHAIN_DATA:
@@ -211,7 +206,55 @@ static int map_read(struct chain_inst *ci, struct bio *bio)
 	return end(bio, BLK_STS_IOERR);
 }
 
-static int map_write(struct chain_inst *ci, struct bio *bio)
+/*
+ * Most I/O lies in one unit, and so in one block, that has data somewhere. That is
+ * told from the rest first, by functions that need no stack.
+ */
+static bool in_unit(const struct bio *bio)
+{
+	sector_t sector = bio->bi_iter.bi_sector;
+
+	return !((sector ^ (sector + bio_sectors(bio) - 1)) &
+		 ~(sector_t)(CHAIN_UNIT_SECTORS - 1));
+}
+
+static unsigned int top_state(const struct chain_layer *l, const struct bio *bio)
+{
+	return chain_statemap_get(&l->map, sector_to_block(l, bio->bi_iter.bi_sector));
+}
+
+/* Who has a unit that the top lacks, if that is easily told; else NULL. */
+static struct chain_att *unit_below(struct chain_inst *ci, const struct bio *bio)
+{
+	sector_t sector = bio->bi_iter.bi_sector;
+	u16 slot;
+
+	/* As in chain_below(). */
+	if (ci->nr <= 2 || sector + bio_sectors(bio) > chain_top(ci)->layer->limit ||
+	    smp_load_acquire(&ci->disk->unmerged))
+		return NULL;
+	slot = chain_merge_owner(ci->disk->merge, sector / CHAIN_UNIT_SECTORS);
+	return likely(slot <= CHAIN_OWNER_MAX) ? ci->by_slot[slot] : NULL;
+}
+
+static int map_read(struct chain_inst *ci, struct bio *bio)
+{
+	struct chain_att *owner = chain_top(ci);
+	unsigned int state;
+
+	if (owner->layer->format == DM_CHAIN_FORMAT_RAW)
+		return chain_remap(owner, bio);
+	if (unlikely(!in_unit(bio)))
+		return read_any(ci, bio);
+	state = top_state(owner->layer, bio);
+	if (state == DM_CHAIN_ABSENT)
+		owner = unit_below(ci, bio);
+	else if (state != DM_CHAIN_DATA)
+		owner = NULL;
+	return likely(owner) ? chain_remap(owner, bio) : read_any(ci, bio);
+}
+
+static noinline int write_any(struct chain_inst *ci, struct bio *bio)
 {
 	const struct chain_layer *l = chain_top(ci)->layer;
 	sector_t into = bio->bi_iter.bi_sector & (block_sectors(l) - 1);
@@ -233,6 +276,16 @@ static int map_write(struct chain_inst *ci, struct bio *bio)
 	}
 	chain_clip(bio, block_sectors(l) - into);
 	return defer(ci, bio);
+}
+
+static int map_write(struct chain_inst *ci, struct bio *bio)
+{
+	struct chain_att *top = chain_top(ci);
+
+	if (likely(in_unit(bio) && top_state(top->layer, bio) == DM_CHAIN_DATA &&
+		   !(bio->bi_opf & REQ_FUA)))
+		return chain_remap(top, bio);
+	return write_any(ci, bio);
 }
 
 /*
@@ -388,14 +441,8 @@ static bool writes_refused(const struct chain_inst *ci)
 	return READ_ONCE(top->layer->failed) || READ_ONCE(ci->disk->failed);
 }
 
-int chain_map(struct dm_target *ti, struct bio *bio)
+static noinline int map_change(struct chain_inst *ci, struct bio *bio)
 {
-	struct chain_inst *ci = ti->private;
-
-	if (bio_op(bio) == REQ_OP_READ)
-		return unlikely(ci->disk->tracked) ?
-			chain_map_tracked(ci, bio, map_read) :
-			map_read(ci, bio);
 	if (unlikely(writes_refused(ci)))
 		return end(bio, BLK_STS_IOERR);
 	if (unlikely(bio->bi_opf & REQ_PREFLUSH))
@@ -421,4 +468,14 @@ int chain_map(struct dm_target *ti, struct bio *bio)
 	default:
 		return DM_MAPIO_KILL;
 	}
+}
+
+int chain_map(struct dm_target *ti, struct bio *bio)
+{
+	struct chain_inst *ci = ti->private;
+
+	if (bio_op(bio) != REQ_OP_READ)
+		return map_change(ci, bio);
+	return unlikely(ci->disk->tracked) ?
+		chain_map_tracked(ci, bio, map_read) : map_read(ci, bio);
 }

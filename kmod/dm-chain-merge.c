@@ -13,8 +13,8 @@
  * until the lookup goes: 1 MiB for a TiB of 4 KiB blocks that were looked at.
  *
  * Locking: what a word points to never changes. A writer makes a new one,
- * publishes it in the word, and leaves the old one to RCU; readers hold
- * rcu_read_lock() and nothing else. Writers are serialized by the caller,
+ * publishes it in the word, and leaves the old one to RCU; readers are RCU's of
+ * either kind, and hold nothing else. Writers are serialized by the caller,
  * which also owns @cap and @bytes; @bytes alone is read without that.
  */
 #include "dm-chain-merge.h"
@@ -155,17 +155,19 @@ size_t chain_merge_bytes(const struct chain_merge *m)
 	return READ_ONCE(m->bytes);
 }
 
-/* Under rcu_read_lock(). */
+/* Under rcu_read_lock() or rcu_read_lock_sched(). */
 static const void *read_word(const struct chain_merge *m, u64 chunk)
 {
 	const struct chain_leaf *leaf;
 
 	if (unlikely(chunk >= m->chunks))
 		return NULL;
-	leaf = rcu_dereference(m->leaf[chunk >> LEAF_SHIFT]);
+	leaf = rcu_dereference_check(m->leaf[chunk >> LEAF_SHIFT],
+				     rcu_read_lock_sched_held());
 	if (unlikely(!leaf))
 		return NULL;
-	return rcu_dereference(leaf->word[chunk % LEAF_WORDS]);
+	return rcu_dereference_check(leaf->word[chunk % LEAF_WORDS],
+				     rcu_read_lock_sched_held());
 }
 
 static u8 *index_of(const struct chain_runs *runs)
@@ -227,28 +229,22 @@ static u16 word_lookup(const void *word, u32 at, u32 max, u32 *run)
 	}
 }
 
+/* The shorter kind of reader: what is freed waits for it as for the other. */
 u16 chain_merge_owner(const struct chain_merge *m, u64 block)
 {
 	u32 at = block % CHAIN_CHUNK_BLOCKS;
 	const void *word;
 	u16 owner;
 
-	rcu_read_lock();
+	rcu_read_lock_sched();
 	word = read_word(m, block >> CHAIN_CHUNK_SHIFT);
-	switch (tag_of(word)) {
-	case TAG_OWNER:
-		owner = word_owner(word);
-		break;
-	case TAG_RUNS:
-		owner = find_run(untag(word), at)->owner;
-		break;
-	case TAG_PAGE:
+	if (tag_of(word) == TAG_PAGE)
 		owner = ((const u16 *)untag(word))[at];
-		break;
-	default:
-		owner = CHAIN_OWNER_WALK;
-	}
-	rcu_read_unlock();
+	else if (tag_of(word) == TAG_RUNS)
+		owner = find_run(untag(word), at)->owner;
+	else
+		owner = word ? word_owner(word) : CHAIN_OWNER_WALK;
+	rcu_read_unlock_sched();
 	return owner;
 }
 

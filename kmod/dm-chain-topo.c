@@ -139,21 +139,6 @@ static sector_t merged(struct chain_inst *ci, unsigned int first,
 	return min_t(sector_t, max, (sector_t)run * CHAIN_UNIT_SECTORS - into);
 }
 
-struct chain_att *chain_below_unit(struct chain_inst *ci, sector_t sector,
-				   sector_t last)
-{
-	u16 slot;
-
-	if ((sector ^ last) & ~(sector_t)(CHAIN_UNIT_SECTORS - 1) || ci->nr <= 2 ||
-	    last >= chain_top(ci)->layer->limit)
-		return NULL;
-	/* As in chain_below(). */
-	if (smp_load_acquire(&ci->disk->unmerged))
-		return NULL;
-	slot = chain_merge_owner(ci->disk->merge, sector / CHAIN_UNIT_SECTORS);
-	return likely(slot <= CHAIN_OWNER_MAX) ? ci->by_slot[slot] : NULL;
-}
-
 sector_t chain_below(struct chain_inst *ci, sector_t sector, sector_t max,
 		     struct chain_att **owner, unsigned int *state)
 {

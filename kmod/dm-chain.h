@@ -823,17 +823,6 @@ sector_t chain_walk(const struct chain_inst *ci, unsigned int first,
 sector_t chain_below(struct chain_inst *ci, sector_t sector, sector_t max,
 		     struct chain_att **owner, unsigned int *state);
 
-/**
- * chain_below_unit() - the same of what most reads are: within one unit of 4 KiB
- * @ci: table
- * @sector: of the disk
- * @last: sector
- *
- * Return: whose data it is; NULL: chain_below() knows.
- */
-struct chain_att *chain_below_unit(struct chain_inst *ci, sector_t sector,
-				   sector_t last);
-
 void chain_merge_work(struct work_struct *work);
 
 /** chain_lookup_create() - an empty merged lookup, with the module's cap */
