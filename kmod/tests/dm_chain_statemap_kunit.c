@@ -113,6 +113,21 @@ static void check_count(struct kunit *test, const struct fixture *f)
 	KUNIT_EXPECT_MEMEQ(test, count, want, sizeof(want));
 }
 
+/* A group's sectors have what the group has. */
+static void check_sectors(struct kunit *test, struct fixture *f, u64 group)
+{
+	u64 words[CHAIN_SECTOR_WORDS];
+	unsigned int i;
+
+	for (i = 0; i < DM_CHAIN_GROUP_SECTORS; i++) {
+		memset(words, 0xee, sizeof(words));
+		chain_statemap_read_sector(&f->map, group * DM_CHAIN_GROUP_SECTORS + i,
+					   words);
+		KUNIT_EXPECT_MEMEQ(test, words, f->words + i * CHAIN_SECTOR_WORDS,
+				   sizeof(words));
+	}
+}
+
 /* Groups as they go to disk; beyond the end there is nothing. */
 static void check_groups(struct kunit *test, struct fixture *f)
 {
@@ -130,6 +145,7 @@ static void check_groups(struct kunit *test, struct fixture *f)
 				break;
 		}
 		KUNIT_EXPECT_EQ_MSG(test, i, GROUP, "group %llu", g);
+		check_sectors(test, f, g);
 	}
 }
 

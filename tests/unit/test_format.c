@@ -610,11 +610,42 @@ static void groups_lose_single_sectors(void **state)
 				CHAIN_WORD_DAMAGED : words[i]);
 	}
 	assert_int_equal(chain_group_decode(42, 8, buf, out, &changed), 0xff);
+	chain_group_encode(42, 9, words, 0x24, buf);
+	for (i = 0; i < DM_CHAIN_GROUP_SECTORS; i++) {
+		u8 sector[512];
+
+		chain_map_sector_encode(42, 9 * DM_CHAIN_GROUP_SECTORS + i,
+					words + i * CHAIN_SECTOR_WORDS,
+					0x24 & 1U << i, sector);
+		assert_memory_equal(sector, buf + i * 512, 512);
+	}
 	chain_group_encode(42, 9, NULL, 0, buf);
 	assert_int_equal(chain_group_decode(42, 9, buf, out, &changed), 0);
 	assert_int_equal(changed, 0);
 	for (i = 0; i < CHAIN_GROUP_WORDS; i++)
 		assert_int_equal(out[i], 0);
+}
+
+static void headers_are_the_same_but_for_paths(void **state)
+{
+	static u8 buf[2 * DM_CHAIN_HEADER_BYTES];
+	static struct chain_header a, b;
+
+	(void)state;
+	full_header(&a);
+	b = a;
+	assert_true(chain_header_same(&a, &b, buf));
+	b.parent_path[0] ^= 1;
+	b.child_path[0] ^= 1;
+	assert_true(chain_header_same(&a, &b, buf));
+	b.map_seed++;
+	assert_false(chain_header_same(&a, &b, buf));
+	b = a;
+	b.generation++;
+	assert_false(chain_header_same(&a, &b, buf));
+	b = a;
+	b.parent.cid.b[15] ^= 1;
+	assert_false(chain_header_same(&a, &b, buf));
 }
 
 static void links_name_what_is_wrong(void **state)
@@ -932,6 +963,7 @@ int main(void)
 		cmocka_unit_test(sectors_know_their_place),
 		cmocka_unit_test(groups_lose_single_sectors),
 		cmocka_unit_test(mirrors_are_tracked_by_content_id),
+		cmocka_unit_test(headers_are_the_same_but_for_paths),
 		cmocka_unit_test(links_name_what_is_wrong),
 		cmocka_unit_test(links_by_way_of_a_commit),
 		cmocka_unit_test(records_that_make_no_sense),
