@@ -266,11 +266,15 @@ fi
 # random LAYER FROM TO: writes there fail while a snapshot is taken; what is wrong
 random()
 {
-	local what="lay$1, sectors $2 to $3" d i=0 got="" n=20
-	prepare || { echo "$what: not prepared;"; return; }
+	local what="lay$1, sectors $2 to $3" d i=0 got="" n=0
+	# What is left of the last one will do, unless it has other tops
+	[ ! -e .n ] || n=$(<.n)
+	[ -e .n ] || prepare || { echo "$what: not prepared;"; return; }
+	numbered write --count 5 --flush 2 /dev/mapper/{x,y,z} >.out 2>&1 || echo "$what: before: $(cat .out);"
+	n=$((n + 5))
 	broken "$1" "$2" "$3"
 	# What was acknowledged has to be there, whatever becomes of the snapshot
-	! numbered write --count 3 --flush 1 /dev/mapper/{x,y,z} >.out 2>&1 || n=23
+	! numbered write --count 3 --flush 1 /dev/mapper/{x,y,z} >.out 2>&1 || n=$((n + 3))
 	dmchain snapshot x=x.img y=y.img z=z.img >.out 2>&1
 	[ "$(suspended)" = 0 ] || echo "$what: suspended;"
 	broken "$1"
@@ -285,22 +289,34 @@ random()
 	esac
 	for i in $(numbered show /dev/mapper/{x,y,z} 2>&1); do
 		[[ $i != *torn* && $i -ge $n ]] || echo "$what: has $i of $n;"
-	done
+		echo "$i"
+	done >.shown
+	grep -vx '[0-9]*' .shown
+	grep -x '[0-9]*' .shown | sort -n | head -n 1 >.n
+	[ "$got" != "old old old " ] || return
 	for d in x y z; do
 		dmchain close $d >.out 2>&1 || echo "$what: close: $(cat .out);"
 	done
-	rm -f [xyz].img
+	rm -f [xyz].img .n
 }
 
 bad=""
 : >sides
 for ((f = 0; f < failures; f++)); do
-	# Half of them in headers and the first part of the maps
-	from=$((RANDOM % 2 ? RANDOM % 2304 : RANDOM % (layer_mib * 2048 - 520)))
-	bad+=$(random $((RANDOM % 3)) $from $((from + 1 + RANDOM % 512)))
+	# Most of them where headers and maps are, others anywhere
+	case $((RANDOM % 8)) in
+	0)	from=$((RANDOM % (layer_mib * 2048 - 520))) to=$((from + 1 + RANDOM % 512));;
+	1|2)	from=$((RANDOM % 8)) to=8;;
+	3|4)	from=$((1024 + RANDOM % 8)) to=1032;;
+	*)	from=$((2048 + RANDOM % 16)) to=$((from + 1 + RANDOM % 8));;
+	esac
+	bad+=$(random $((RANDOM % 3)) $from $to)
 	[ $((f % 50)) != 49 ] || echo "# $((f + 1)) failures, $SECONDS s: $bad"
 done
 [ "$failures" = 0 ] || is "$bad" "" "$failures random failures: all or none"
+if [ -e .n ]; then
+	for d in x y z; do dmchain close $d; done
+fi
 sort sides | uniq -c | sed 's/^/# after failures all are at their tops:/'
 layers_off 3
 losetup -d "$data"

@@ -50,7 +50,7 @@ broken()
 		[ "$3" = $mib ] || echo "$3 $((mib - $3)) linear $data $((at + $3))"
 	fi | dmsetup load lay"$1"
 	# What is on its way, and flushes, must not wait for this one
-	dmsetup suspend --noflush lay"$1" && dmsetup resume lay"$1"
+	dmsetup resume --noflush lay"$1"
 }
 
 # judge_cuts CUTS: the log between its marks "before" and "behind" is replayed to so

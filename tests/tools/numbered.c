@@ -9,7 +9,7 @@
  *	numbered write [--count N] [--until FILE] [--flush EVERY] [--mark DEV] DEVICE...
  *	numbered show DEVICE...
  *
- * write goes on after the highest number that is there. With --mark a device of
+ * write goes on after the highest number that all have. With --mark a device of
  * target log-writes is told of each number that all devices have flushed. show
  * prints for each device the highest number, and "torn" if one is missing below.
  */
@@ -78,11 +78,11 @@ static void flush_all(u64 n)
 
 static int do_write(void)
 {
-	u64 n = 0, end;
+	u64 n = ~0ULL, end;
 	bool torn;
 
 	for (int i = 0; i < nu.nr; i++)
-		n = max_u64(n, highest(i, &torn));
+		n = min_u64(n, highest(i, &torn));
 	end = nu.count == ~0ULL ? ~0ULL : n + nu.count;
 	while (n < end && !(nu.until && !access(nu.until, F_OK))) {
 		n++;
