@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=300 group=jobs
+# vm: kernels=6.1,6.12,debug long=6.1,6.12,debug mem=1024 smp=2 timeout=300 group=jobs
 #
 # Streams and commits under random I/O, over layers of other block sizes and of
 # other sizes; with snapshots, reloads and other jobs beside; cancelled, closed

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,6.12,debug mem=1024 smp=2 timeout=900 group=jobs
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=900 group=jobs
 #
 # A lower layer moves to another place while its disk is written: the chain keeps its
 # shape, and is found at the new place. Layers of all kinds, snapshots meanwhile, what is
@@ -191,8 +191,8 @@ total=$(wc -l <calls)
 first=$(awk '{ i++ } /DM_TABLE_LOAD/ { print i; exit }' calls)
 echo "# calls $first to $total"
 dmchain mirror d 0.img --layer 2 --existing >/dev/null
-step=5 bad="" kills=0 new=0
-[ -z "${LONG-}" ] || step=1
+step=12 bad="" kills=0 new=0
+[ -z "${LONG-}" ] || step=2
 for ((n = first - 1; n <= total; n += step)); do
 	rm -f else/*
 	killed "$n" || continue
@@ -214,7 +214,7 @@ for ((n = first - 1; n <= total; n += step)); do
 	fi
 done
 is "$bad" "" "killed $kills times, $new of them moved: all is consistent"
-[ $kills -gt 3 ] && [ $new -gt 0 ] && [ $new -lt $kills ]
+[ $kills -ge 3 ] && [ $new -gt 0 ] && [ $new -lt $kills ]
 is $? 0 "some before it is decided, some behind it"
 no_violations "the gate refused nothing"
 dmchain close d
@@ -227,7 +227,7 @@ if ! dmsetup targets | grep -q log-writes; then
 	skip "power cuts" "this kernel has no log-writes target"
 	done_testing_jobs
 fi
-cuts=25
+cuts=6
 [ -z "${LONG-}" ] || cuts=300
 
 # state WHAT IMAGE MARK: a message if it is bad
