@@ -229,9 +229,10 @@ static struct chain_att *unit_below(struct chain_inst *ci, const struct bio *bio
 	sector_t sector = bio->bi_iter.bi_sector;
 	u16 slot;
 
-	/* As in chain_below(). */
-	if (ci->nr <= 2 || sector + bio_sectors(bio) > chain_top(ci)->layer->limit ||
-	    smp_load_acquire(&ci->disk->unmerged))
+	if (ci->nr <= 2 || sector + bio_sectors(bio) > chain_top(ci)->layer->limit)
+		return NULL;
+	/* Pairs with the release in merge_layer(). */
+	if (smp_load_acquire(&ci->disk->unmerged))
 		return NULL;
 	slot = chain_merge_owner(ci->disk->merge, sector / CHAIN_UNIT_SECTORS);
 	return likely(slot <= CHAIN_OWNER_MAX) ? ci->by_slot[slot] : NULL;

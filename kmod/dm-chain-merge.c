@@ -55,7 +55,6 @@ struct chain_runs {
 
 #define RUNS_PLAIN(nr)	(offsetof(struct chain_runs, run) + \
 			 ((nr) + 1) * sizeof(struct chain_run))
-#define RUNS_BYTES(nr)	(RUNS_PLAIN(nr) + ((nr) > RUNS_FEW ? SEGMENTS + 1 : 0))
 #define RUNS_MAX	((1024 - RUNS_PLAIN(0) - SEGMENTS - 1) / \
 			 sizeof(struct chain_run))
 
@@ -73,7 +72,7 @@ struct chain_merge {
 };
 
 static_assert(CHAIN_CHUNK_BLOCKS * sizeof(u16) <= PAGE_SIZE);
-static_assert(RUNS_BYTES(RUNS_MAX) <= 1024);
+static_assert(RUNS_PLAIN(RUNS_MAX) + SEGMENTS + 1 <= 1024);
 static_assert(RUNS_MAX <= U8_MAX);
 
 static unsigned long tag_of(const void *word)
@@ -313,7 +312,10 @@ static size_t content_bytes(u32 nr)
 {
 	if (nr == 1)
 		return 0;
-	return nr <= RUNS_MAX ? kmalloc_size_roundup(RUNS_BYTES(nr)) : PAGE_SIZE;
+	if (nr > RUNS_MAX)
+		return PAGE_SIZE;
+	return kmalloc_size_roundup(RUNS_PLAIN(nr) +
+				    (nr > RUNS_FEW ? SEGMENTS + 1 : 0));
 }
 
 static size_t word_bytes(const void *word)
