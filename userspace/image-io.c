@@ -94,6 +94,11 @@ int image_try_read(struct image *img, void *buf, size_t len, uint64_t offset)
 	return 0;
 }
 
+bool all_zero(const uint8_t *buf, size_t len)
+{
+	return !*buf && !memcmp(buf, buf + 1, len - 1);
+}
+
 int image_read(struct image *img, void *buf, size_t len, uint64_t offset)
 {
 	int err = image_try_read(img, buf, len, offset);

@@ -115,11 +115,6 @@ static void read_groups(struct image *img, uint64_t first, uint64_t nr,
 		read_sectors(img, first + i, buf + i * DM_CHAIN_GROUP_BYTES);
 }
 
-static bool all_zero(const uint8_t *buf, size_t len)
-{
-	return !*buf && !memcmp(buf, buf + 1, len - 1);
-}
-
 /* What was never written is absent, not damaged. */
 static void decode_group(const struct image *img, const struct presence *p,
 			 struct map_group *g, const uint8_t *buf)

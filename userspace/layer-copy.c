@@ -142,6 +142,16 @@ static int damaged(const struct layer_copy *c)
 			c->from->path);
 }
 
+static uint64_t group_data(const struct chain_header *h, const struct map_group *g)
+{
+	unsigned int i;
+	uint64_t n = 0;
+
+	for (i = 0; i < DM_CHAIN_GROUP_BLOCKS; i++)
+		n += chain_state_get(g->words, i) == DM_CHAIN_DATA;
+	return n << h->block_shift;
+}
+
 static int copy_group(struct map_group *g, void *arg)
 {
 	struct copying *x = arg;
@@ -164,16 +174,6 @@ static int copy_group(struct map_group *g, void *arg)
 	x->groups[x->nr++].changed = 0;
 	return x->nr == BATCH_GROUPS || x->unflushed >= BATCH_BYTES ?
 	       end_batch(x) : 0;
-}
-
-uint64_t group_data(const struct chain_header *h, const struct map_group *g)
-{
-	unsigned int i;
-	uint64_t n = 0;
-
-	for (i = 0; i < DM_CHAIN_GROUP_BLOCKS; i++)
-		n += chain_state_get(g->words, i) == DM_CHAIN_DATA;
-	return n << h->block_shift;
 }
 
 static int count_group(struct map_group *g, void *arg)
@@ -275,11 +275,6 @@ static int compare_chain(struct layer_copy *c)
 }
 
 /* --- Raw --- */
-
-static bool all_zero(const uint8_t *buf, size_t len)
-{
-	return !*buf && !memcmp(buf, buf + 1, len - 1);
-}
 
 /* Where the next byte that may not be zero is. */
 static uint64_t next_data(const struct layer_copy *c, uint64_t pos)

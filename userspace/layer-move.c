@@ -6,8 +6,9 @@
  * A token (copy-layer) keeps the layer as it is from the first look at it to the
  * end. The disk's lock is held at both ends only, not over the copying:
  *
- *	1 copy complete and durable, its header says so	  without the lock
- *	2 table: the layer on its new device, which the	  with the lock, and a
+ *	1 data and map of the copy, durable		  without the lock
+ *	  its header: now it is the layer		  with the lock, this
+ *	2 table: the layer on its new device, which the	  and all below, and a
  *	  kernel finds to hold the same			  note for a successor
  *	3 header of the layer above: where it is now
  *
@@ -275,13 +276,6 @@ static int make_target(struct move *m)
 
 /* --- The copy --- */
 
-static void nap(uint64_t ms)
-{
-	struct timespec t = { .tv_nsec = (long)(ms % 1000) * 1000000 };
-
-	nanosleep(&t, NULL);
-}
-
 static void show(struct move *m, const char *what)
 {
 	struct dm_chain_job job = {
@@ -302,15 +296,22 @@ static int interrupted(const struct move *m)
 			stays ? m->path : "");
 }
 
+/* What was there before has cost no time. */
+static bool too_fast(const struct move *m)
+{
+	double due = (double)m->copy.copied * 1000 / m->ask->speed;
+
+	return job_now_ms() - m->begin_ms < due;
+}
+
 static int copy_tick(struct layer_copy *c)
 {
+	static const struct timespec nap = { .tv_nsec = NAP_MS * 1000000L };
 	struct move *m = c->arg;
-	uint64_t speed = m->ask->speed;
 
 	show(m, "move");
-	while (speed && !job_interrupted() &&
-	       (job_now_ms() - m->begin_ms) * (double)speed < c->done * 1000.0)
-		nap(NAP_MS);
+	while (m->ask->speed && !job_interrupted() && too_fast(m))
+		nanosleep(&nap, NULL);
 	return job_interrupted() ? interrupted(m) : 0;
 }
 
@@ -336,18 +337,51 @@ static int set_hint(const struct move *m, char *hint)
 	return ret;
 }
 
-/* The map is durable: what now says that it is the layer comes last. */
-static int complete(struct move *m)
+/*
+ * Under the lock: others may have changed what the layer's header says of its
+ * neighbours since the copy was begun, never what it holds.
+ */
+static int look_again(struct move *m)
 {
-	struct chain_header *h = &m->to.hdr;
+	image_close(&m->from);
+	return open_source(m);
+}
+
+static int wanted_header(const struct move *m, struct chain_header *h)
+{
 	int ret;
 
-	if (raw(m) || m->complete)
-		return 0;
 	*h = m->from.hdr;
 	ret = set_hint(m, h->parent_path);
-	if (!ret)
-		ret = set_hint(m, h->child_path);
+	return ret ? ret : set_hint(m, h->child_path);
+}
+
+static bool same_paths(const struct chain_header *a, const struct chain_header *b)
+{
+	return !strcmp(a->parent_path, b->parent_path) &&
+	       !strcmp(a->child_path, b->child_path);
+}
+
+/*
+ * The map is durable: what now says that it is the layer comes last. A copy that was
+ * made by other means may have the paths of the original; two headers of one
+ * generation must not differ, so it is incomplete in between.
+ */
+static int complete(struct move *m)
+{
+	struct chain_header h;
+	int ret = look_again(m);
+
+	if (ret || raw(m))
+		return ret;
+	ret = wanted_header(m, &h);
+	if (ret || (is_copy(m) && same_paths(&h, &m->to.hdr)))
+		return ret;
+	if (m->to.hdr.generation >= h.generation) {
+		set_incomplete(m, &m->to.hdr);
+		ret = image_write_slots(&m->to);
+	}
+	m->to.hdr = h;
 	return ret ? ret : image_make_header(&m->to);
 }
 
@@ -368,7 +402,7 @@ static int copy(struct move *m)
 	if (!ret && (m->ask->verify || m->complete))
 		ret = layer_compare(&m->copy);
 	meter_clear(&m->meter);
-	return ret ? ret : complete(m);
+	return ret;
 }
 
 /* --- The disk goes on there --- */
@@ -490,6 +524,8 @@ static int finish_locked(struct move *m, struct disk_lock *l)
 		ret = look(m);
 	if (!ret)
 		ret = find_again(m, &uuid, dev);
+	if (!ret)
+		ret = complete(m);
 	if (ret)
 		return ret;
 	control_expedite(m->ctl, true);

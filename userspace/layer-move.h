@@ -32,8 +32,6 @@ struct layer_copy {
 	void *arg;
 };
 
-/** group_data() - bytes of a group that are data */
-uint64_t group_data(const struct chain_header *h, const struct map_group *g);
 /** layer_copy_count() - how much there is to do */
 int layer_copy_count(struct layer_copy *c);
 /** layer_copy() - what the target lacks; durable, but for its header */

@@ -82,6 +82,8 @@ int rebase_copy(struct rebase_copy *r);
 /** image_try_read() - image_read() that says nothing; -errno, -ENODATA: the
  * end came before */
 int image_try_read(struct image *img, void *buf, size_t len, uint64_t offset);
+/** all_zero() - of one byte at least */
+bool all_zero(const uint8_t *buf, size_t len);
 /** image_zero() - write zeroes */
 int image_zero(struct image *img, uint64_t len, uint64_t offset);
 

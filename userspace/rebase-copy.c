@@ -113,11 +113,6 @@ static int set_state(struct copying *c, uint64_t block, unsigned int state)
 	return ret;
 }
 
-static bool all_zero(const uint8_t *buf, size_t len)
-{
-	return !*buf && !memcmp(buf, buf + 1, len - 1);
-}
-
 /* @buf: a block as it is seen now, zeroes behind the disk's end. */
 static int take_block(struct copying *c, uint64_t block, const uint8_t *buf)
 {

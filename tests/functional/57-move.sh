@@ -150,6 +150,23 @@ found 1.img "1.img there/0.img" "made by hand"
 dmchain close d
 rm -f ./*.img there/*
 
+# Links that are relative to where the original lies; and two at once
+stack 3 16M
+cp 1.img there/
+run_ok "one with the links of the original" dmchain mirror d there/1.img --layer 1 --existing
+found 2.img "2.img there/1.img 0.img" "links of the original"
+dmchain mirror d else/1.img --layer 1 --speed 300K >move.1 2>&1 &
+move=$!
+wait_for 20 test -e else/1.img
+run_ok "the one below meanwhile" dmchain mirror d else/0.img --layer 2
+kill -0 $move
+is $? 0 "the first is not done"
+wait $move
+is $? 0 "both have moved ($(tail -n 1 move.1))"
+found 2.img "2.img else/1.img else/0.img" "two at once"
+dmchain close d
+rm -f ./*.img there/* else/*
+
 # --- cut off, and it goes on
 
 dmchain create 0.img --size 160M >/dev/null
