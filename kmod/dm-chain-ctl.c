@@ -207,10 +207,13 @@ static int do_layers(struct call *call)
 	u32 nr;
 	int r;
 
-	if (arg->flags || arg->pad || arg->layer_size < 64 ||
+	if (arg->flags & ~DM_CHAIN_LAYERS_QUICK || arg->pad || arg->layer_size < 64 ||
 	    arg->layer_size > PAGE_SIZE)
 		return -EINVAL;
-	r = chain_disk_pin(MKDEV(arg->major, arg->minor), &ci);
+	if (arg->flags & DM_CHAIN_LAYERS_QUICK)
+		r = chain_disk_pin(MKDEV(arg->major, arg->minor), &ci);
+	else
+		r = chain_disk_pin_read(MKDEV(arg->major, arg->minor), &ci);
 	if (r)
 		return r;
 	r = copy_layers(arg, ci, &nr);
@@ -313,7 +316,7 @@ static int do_map(struct call *call)
 
 	if (arg->flags || arg->start % 512)
 		return -EINVAL;
-	r = chain_disk_pin(MKDEV(arg->major, arg->minor), &ci);
+	r = chain_disk_pin_read(MKDEV(arg->major, arg->minor), &ci);
 	if (r)
 		return r;
 	if (arg->nr)

@@ -110,6 +110,8 @@ static void disk_init(struct chain_disk *d, struct mapped_device *md)
 	spin_lock_init(&d->lock);
 	init_rwsem(&d->pin);
 	init_rwsem(&d->shape);
+	mutex_init(&d->merge_mutex);
+	d->shrunk = jiffies - HZ;
 	INIT_WORK(&d->merge_work, chain_merge_work);
 	INIT_WORK(&d->back_work, take_back_work);
 	atomic64_set(&d->want, 0);
@@ -184,6 +186,45 @@ bool chain_any_disk(void)
 {
 	lockdep_assert_held(&chain_registry_mutex);
 	return !list_empty(&disks);
+}
+
+unsigned long chain_lookup_parts(void)
+{
+	const struct chain_disk *d;
+	unsigned long n = 0;
+
+	lockdep_assert_held(&chain_registry_mutex);
+	list_for_each_entry(d, &disks, list)
+		n += d->merge ? chain_merge_parts(d->merge) : 0;
+	return n;
+}
+
+static unsigned long shrink_disk(struct chain_disk *d, unsigned long nr)
+{
+	unsigned long n;
+
+	if (!mutex_trylock(&d->merge_mutex))
+		return 0;
+	n = chain_merge_shrink(d->merge, nr);
+	if (n) {
+		WRITE_ONCE(d->full, false);
+		WRITE_ONCE(d->shrunk, jiffies);
+	}
+	mutex_unlock(&d->merge_mutex);
+	return n;
+}
+
+unsigned long chain_lookup_shrink(unsigned long nr)
+{
+	unsigned long total = chain_lookup_parts(), n = 0, parts;
+	struct chain_disk *d;
+
+	list_for_each_entry(d, &disks, list) {
+		parts = d->merge ? chain_merge_parts(d->merge) : 0;
+		if (parts)
+			n += shrink_disk(d, mult_frac(nr, parts, total) + 1);
+	}
+	return n;
 }
 
 /* Wait for those who look at the disk. */

@@ -965,7 +965,8 @@ static int start_pinned(struct chain_token *t, struct dm_chain_job_start *arg,
 
 	if (!devt)
 		return -ENODEV;
-	r = chain_disk_pin(devt, &ci);
+	/* No job has to know that maps can be unread. */
+	r = chain_disk_pin_read(devt, &ci);
 	if (r)
 		return r;
 	mutex_lock(&chain_registry_mutex);

@@ -33,8 +33,6 @@
 
 #include "dm-chain.h"
 
-#define LOAD_GROUPS	16	/* groups read in one I/O */
-
 /* The lists of layers and disks, and who uses what. */
 DEFINE_MUTEX(chain_registry_mutex);
 static LIST_HEAD(layers);
@@ -209,143 +207,6 @@ int chain_layer_write_trailer(struct chain_att *att,
 
 /* --- Loading --- */
 
-static bool bit_in(const u64 *words, u64 i)
-{
-	return words[i / 64] >> (i % 64) & 1;
-}
-
-/* What was flagged before the machine went down still is, on disk, too. */
-static void load_flags(struct chain_layer *l, u64 group, u8 changed)
-{
-	unsigned long bits = changed, i;
-
-	if (!l->track)
-		return;
-	for_each_set_bit(i, &bits, DM_CHAIN_GROUP_SECTORS) {
-		__set_bit(group * DM_CHAIN_GROUP_SECTORS + i, l->track);
-		__set_bit(group * DM_CHAIN_GROUP_SECTORS + i, l->tracked);
-	}
-}
-
-/* Read up to LOAD_GROUPS neighbouring groups and take their states over. */
-static int load_groups(struct chain_att *att, u64 group, unsigned int n,
-		       void *buf, u64 *words)
-{
-	struct chain_layer *l = att->layer;
-	unsigned int i, damaged;
-	u8 changed;
-	int r;
-
-	r = chain_rw(att, CHAIN_META, l->hdr.map_offset + group * DM_CHAIN_GROUP_BYTES, buf,
-		     n * DM_CHAIN_GROUP_BYTES, REQ_OP_READ);
-	for (i = 0; i < n; i++) {
-		if (r)	/* unreadable is lost: EIO there, the rest goes on */
-			damaged = chain_group_decode(l->hdr.map_seed, ~0ULL, buf,
-						     words, &changed);
-		else
-			damaged = chain_group_decode(l->hdr.map_seed, group + i,
-						     buf + i * DM_CHAIN_GROUP_BYTES,
-						     words, &changed);
-		load_flags(l, group + i, changed);
-		if (damaged)
-			DMWARN_LIMIT("layer %pUb: map group %llu damaged (0x%02x): EIO there",
-				     l->uuid.b, group + i, damaged);
-		if (chain_statemap_load_group(&l->map, group + i, words))
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-static u64 layer_groups(const struct chain_layer *l)
-{
-	return chain_blocks_to_groups(l->map.blocks);
-}
-
-/* The groups that a presence sector speaks for. */
-static int load_presence_sector(struct chain_att *att, u64 index,
-				const u64 *present, void *buf, u64 *words)
-{
-	u64 base = index * DM_CHAIN_PRESENCE_GROUPS;
-	u64 n = min_t(u64, DM_CHAIN_PRESENCE_GROUPS,
-		      layer_groups(att->layer) - base);
-	u64 i = 0, run;
-	int r;
-
-	while (i < n) {
-		if (!bit_in(present, i)) {
-			i++;
-			continue;
-		}
-		for (run = 1; run < LOAD_GROUPS && i + run < n; run++)
-			if (!bit_in(present, i + run))
-				break;
-		r = load_groups(att, base + i, run, buf, words);
-		if (r)
-			return r;
-		i += run;
-		cond_resched();
-		if (fatal_signal_pending(current))
-			return -EINTR;
-	}
-	return 0;
-}
-
-/*
- * Nobody knows which groups of a lost presence sector count: a valid one may be
- * what a round left that a crash cut off, and has been absent since.
- */
-static int presence_lost(struct chain_layer *l, u64 index)
-{
-	u64 span = (u64)DM_CHAIN_PRESENCE_GROUPS * DM_CHAIN_GROUP_BLOCKS;
-	u64 block = index * span;
-	u64 n = min(span, l->map.blocks - block), i;
-	int r;
-
-	DMWARN("layer %pUb: presence sector %llu damaged: EIO for %llu blocks from %llu",
-	       l->uuid.b, index, n, block);
-	for (i = block; l->track && i < block + n; i += DM_CHAIN_GROUP_BLOCKS)
-		load_flags(l, i / DM_CHAIN_GROUP_BLOCKS, 0xff);
-	r = chain_statemap_prepare(&l->map, block, n, DM_CHAIN_DAMAGED, GFP_KERNEL);
-	if (!r)
-		chain_statemap_set(&l->map, block, n, DM_CHAIN_DAMAGED);
-	return r;
-}
-
-/*
- * Groups whose presence bit is off were never part of a flush that completed:
- * they are absent, unread.
- */
-static int load_map(struct chain_att *att)
-{
-	struct chain_layer *l = att->layer;
-	u64 sectors = DIV_ROUND_UP_ULL(layer_groups(l), DM_CHAIN_PRESENCE_GROUPS);
-	void *buf = (void *)__get_free_pages(GFP_KERNEL, get_order(LOAD_GROUPS * 4096));
-	u64 *words = kmalloc(CHAIN_GROUP_WORDS * 8 + 256, GFP_KERNEL);
-	u8 *page = (u8 *)__get_free_page(GFP_KERNEL);
-	u64 *present, i;
-	int r = buf && words && page ? 0 : -ENOMEM;
-
-	present = words + CHAIN_GROUP_WORDS;
-	for (i = 0; i < sectors && !r; i++) {
-		bool bad = false;
-
-		if (i % 8 == 0)
-			bad = chain_rw(att, CHAIN_META, l->hdr.presence_offset + i * 512, page,
-				       4096, REQ_OP_READ);
-		if (bad)
-			memset(page, 0, 4096);
-		if (chain_sector_decode(DM_CHAIN_PRESENCE_MAGIC, l->hdr.map_seed,
-					i, page + i % 8 * 512, present))
-			r = load_presence_sector(att, i, present, buf, words);
-		else
-			r = presence_lost(l, i);
-	}
-	free_page((unsigned long)page);
-	kfree(words);
-	free_pages((unsigned long)buf, get_order(LOAD_GROUPS * 4096));
-	return r;
-}
-
 static void set_geometry(struct chain_layer *l)
 {
 	l->size = l->hdr.size >> SECTOR_SHIFT;
@@ -385,7 +246,7 @@ static int load_chain(struct chain_att *att, void *buf, char **error)
 	if (!r && chain_is_tracked(&l->hdr))
 		r = chain_track_alloc(l, &l->track, &l->tracked);
 	if (!r)
-		r = load_map(att);
+		r = chain_map_open(att);
 	if (r)
 		*error = "Cannot load the map of a layer";
 	return r;
@@ -486,6 +347,7 @@ static struct chain_layer *alloc_layer(u32 format, const struct chain_id *uuid)
 	INIT_LIST_HEAD(&l->grants);
 	init_completion(&l->loaded);
 	mutex_init(&l->rw_mutex);
+	mutex_init(&l->load_mutex);
 	l->format = format;
 	if (uuid)
 		l->uuid = *uuid;
@@ -497,6 +359,7 @@ static void free_layer(struct chain_layer *l)
 	WARN_ON_ONCE(l->meta);
 	if (l->format == DM_CHAIN_FORMAT_CHAIN)
 		chain_statemap_exit(&l->map);
+	kvfree(l->todo);
 	kvfree(l->track);
 	kvfree(l->tracked);
 	kfree(l);
@@ -750,6 +613,8 @@ static int compare_copy(const struct chain_att *att, struct chain_layer *l, char
 		probe->layer = copy;
 		r = load_chain(probe, buf, error);
 		if (!r)
+			r = chain_map_read_all(probe);
+		if (!r)
 			r = check_copy(copy, l, buf, words, error);
 	}
 	free_slots(buf);
@@ -760,11 +625,30 @@ static int compare_copy(const struct chain_att *att, struct chain_layer *l, char
 	return r;
 }
 
+/* What a copy is compared with. */
+static int read_original(struct chain_disk *disk, const struct chain_att *att,
+			 char **error)
+{
+	struct chain_inst *live;
+	struct chain_att *other;
+	int r = chain_disk_pin(disk->devt, &live);
+
+	*error = "Cannot read the map of a layer";
+	if (r)
+		return r;
+	other = other_att(live, att);
+	if (other)
+		r = chain_map_read_all(other);
+	chain_disk_unpin(disk);
+	return r;
+}
+
 /* A layer that is there already, on a device of its own: is it the same? */
 static int prove_same(struct chain_disk *disk, struct chain_att *att,
 		      char **error)
 {
 	struct chain_layer *l = att->layer;
+	bool copy = att->row == DM_CHAIN_OPROLE_GUEST_LOWER;
 	bool moves;
 	int r;
 
@@ -775,9 +659,12 @@ static int prove_same(struct chain_disk *disk, struct chain_att *att,
 		return 0;
 	if (l->format == DM_CHAIN_FORMAT_RAW)
 		return compare_raw(disk, att, error);
+	r = copy ? read_original(disk, att, error) : 0;
+	if (r)
+		return r;
 	mutex_lock(&l->rw_mutex);
 	r = compare_header(att, l, error);
-	if (!r && att->row == DM_CHAIN_OPROLE_GUEST_LOWER)
+	if (!r && copy)
 		r = compare_copy(att, l, error);
 	mutex_unlock(&l->rw_mutex);
 	return r;

@@ -8,13 +8,22 @@
 
 static int __init chain_init(void)
 {
-	int r = chain_ctl_init();
+	int r = chain_shrink_init();
 
 	if (r)
 		return r;
+	r = chain_ctl_init();
+	if (r)
+		goto no_ctl;
 	r = dm_register_target(&chain_target);
 	if (r)
-		chain_ctl_exit();
+		goto no_target;
+	return 0;
+
+no_target:
+	chain_ctl_exit();
+no_ctl:
+	chain_shrink_exit();
 	return r;
 }
 
@@ -24,6 +33,7 @@ static void __exit chain_exit(void)
 	chain_ctl_exit();
 	chain_jobs_exit();
 	chain_layer_exit();
+	chain_shrink_exit();
 	/* Chunks of merged lookups that wait for their grace period. */
 	rcu_barrier();
 }

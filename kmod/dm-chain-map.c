@@ -341,6 +341,16 @@ void chain_zero_range(const struct chain_layer *l, const struct bio *bio,
 	*n = stop > *block ? stop - *block : 0;
 }
 
+/* No more whole blocks than one call may lock. */
+static void clip_zero(const struct chain_layer *l, struct bio *bio, u64 *block, u64 *n)
+{
+	chain_zero_range(l, bio, block, n);
+	if (*n <= CHAIN_LOCK_BLOCKS)
+		return;
+	*n = CHAIN_LOCK_BLOCKS;
+	chain_clip(bio, block_to_sector(l, *block + *n) - bio->bi_iter.bi_sector);
+}
+
 /* The whole blocks in a discard, or a write-zeroes of whole blocks. */
 static int map_zero(struct chain_inst *ci, struct bio *bio)
 {
@@ -348,12 +358,7 @@ static int map_zero(struct chain_inst *ci, struct bio *bio)
 	u64 block, n;
 	int r;
 
-	chain_zero_range(l, bio, &block, &n);
-	if (n > CHAIN_LOCK_BLOCKS) {
-		chain_clip(bio, block_to_sector(l, block + CHAIN_LOCK_BLOCKS) -
-			  bio->bi_iter.bi_sector);
-		n = CHAIN_LOCK_BLOCKS;
-	}
+	clip_zero(l, bio, &block, &n);
 	if (!n)
 		return end(bio, BLK_STS_OK);
 	if (!chain_locks_try(&ci->disk->locks, block, n))
@@ -442,6 +447,79 @@ static bool writes_refused(const struct chain_inst *ci)
 	return READ_ONCE(top->layer->failed) || READ_ONCE(ci->disk->failed);
 }
 
+/* --- Before the maps have been read --- */
+
+sector_t chain_touched(const struct chain_inst *ci, const struct bio *bio,
+		       sector_t *from)
+{
+	sector_t block = block_sectors(chain_top(ci)->layer);
+
+	*from = round_down(bio->bi_iter.bi_sector, block);
+	return round_up(bio_end_sector(bio), block) - *from;
+}
+
+/* Within a unit a layer has one state, but where it ends, or what it shows through. */
+static void clip_read(const struct chain_inst *ci, struct bio *bio)
+{
+	sector_t sector = bio->bi_iter.bi_sector;
+	unsigned int i;
+
+	chain_clip(bio, CHAIN_UNIT_SECTORS - sector % CHAIN_UNIT_SECTORS);
+	for (i = 0; i < ci->nr; i++) {
+		const struct chain_layer *l = ci->order[i]->layer;
+
+		if (l->size > sector)
+			chain_clip(bio, l->size - sector);
+		if (l->limit > sector)
+			chain_clip(bio, l->limit - sector);
+	}
+}
+
+static void clip_write(const struct chain_layer *l, struct bio *bio)
+{
+	sector_t into = bio->bi_iter.bi_sector & (block_sectors(l) - 1);
+	u64 n = sector_to_block(l, bio_sectors(bio));
+
+	if (into || !n)
+		chain_clip(bio, block_sectors(l) - into);
+	else
+		chain_clip(bio, block_to_sector(l, min_t(u64, n, CHAIN_LOCK_BLOCKS)));
+}
+
+/*
+ * A bio whose maps are unread can't be cut to a run of one state: it is cut so that
+ * the slow path needs no cut. false: they are read, or not asked.
+ */
+static noinline bool wait_for_map(struct chain_inst *ci, struct bio *bio)
+{
+	const struct chain_layer *l = chain_top(ci)->layer;
+	sector_t from, n = chain_touched(ci, bio, &from);
+	u64 block, blocks;
+
+	if (chain_range_read(ci, from, n))
+		return false;
+	switch (bio_op(bio)) {
+	case REQ_OP_READ:
+		clip_read(ci, bio);
+		break;
+	case REQ_OP_DISCARD:
+		clip_zero(l, bio, &block, &blocks);
+		if (!blocks)
+			return false;
+		break;
+	default:
+		clip_write(l, bio);
+	}
+	defer(ci, bio);
+	return true;
+}
+
+static bool unread(const struct chain_inst *ci)
+{
+	/* Pairs with the release in chain_read_more(). */
+	return smp_load_acquire(&ci->disk->unread);
+}
+
 static noinline int map_change(struct chain_inst *ci, struct bio *bio)
 {
 	if (unlikely(writes_refused(ci)))
@@ -450,6 +528,8 @@ static noinline int map_change(struct chain_inst *ci, struct bio *bio)
 		return map_flush(ci, bio);
 	if (!chain_guest_rw(chain_top(ci)))
 		return DM_MAPIO_KILL;
+	if (unlikely(unread(ci)) && wait_for_map(ci, bio))
+		return DM_MAPIO_SUBMITTED;
 	if (unlikely(ci->disk->mirror))
 		return chain_map_both(ci, bio);
 	if (chain_top(ci)->layer->format == DM_CHAIN_FORMAT_RAW)
@@ -477,6 +557,8 @@ int chain_map(struct dm_target *ti, struct bio *bio)
 
 	if (bio_op(bio) != REQ_OP_READ)
 		return map_change(ci, bio);
+	if (unlikely(unread(ci)) && wait_for_map(ci, bio))
+		return DM_MAPIO_SUBMITTED;
 	return unlikely(ci->disk->tracked) ?
 		chain_map_tracked(ci, bio, map_read) : map_read(ci, bio);
 }

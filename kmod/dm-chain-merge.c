@@ -15,7 +15,7 @@
  * Locking: what a word points to never changes. A writer makes a new one,
  * publishes it in the word, and leaves the old one to RCU; readers are RCU's of
  * either kind, and hold nothing else. Writers are serialized by the caller,
- * which also owns @cap and @bytes; @bytes alone is read without that.
+ * which also owns the other fields; @bytes and @nr_parts alone are read without that.
  */
 #include "dm-chain-merge.h"
 #include <linux/dm-chain-format.h>
@@ -67,6 +67,8 @@ struct chain_merge {
 	u64 chunks;
 	size_t bytes;
 	size_t cap;
+	unsigned long nr_parts;
+	u64 hand;
 	size_t nr_leaves;
 	struct chain_leaf __rcu *leaf[];
 };
@@ -152,6 +154,11 @@ void chain_merge_set_cap(struct chain_merge *m, size_t bytes)
 size_t chain_merge_bytes(const struct chain_merge *m)
 {
 	return READ_ONCE(m->bytes);
+}
+
+unsigned long chain_merge_parts(const struct chain_merge *m)
+{
+	return READ_ONCE(m->nr_parts);
 }
 
 /* Under rcu_read_lock() or rcu_read_lock_sched(). */
@@ -426,6 +433,13 @@ static void account(struct chain_merge *m, size_t more, size_t less)
 	WRITE_ONCE(m->bytes, m->bytes + more - less);
 }
 
+/* What a chunk's word points to goes from @less bytes to @more; 0: to nothing. */
+static void account_part(struct chain_merge *m, size_t more, size_t less)
+{
+	account(m, more, less);
+	WRITE_ONCE(m->nr_parts, m->nr_parts + !!more - !!less);
+}
+
 static struct chain_leaf *get_leaf(struct chain_merge *m, u64 chunk, gfp_t gfp)
 {
 	struct chain_leaf *leaf = writer_leaf(m, chunk);
@@ -468,7 +482,7 @@ int chain_merge_install(struct chain_merge *m, u64 chunk, const u16 *owners,
 	new = make_word(owners, n, nr, gfp);
 	if (!new)
 		return -ENOMEM;
-	account(m, content_bytes(nr), word_bytes(old));
+	account_part(m, content_bytes(nr), word_bytes(old));
 	rcu_assign_pointer(leaf->word[chunk % LEAF_WORDS], new);
 	retire_word(old);
 	return 0;
@@ -483,9 +497,37 @@ void chain_merge_drop(struct chain_merge *m, u64 chunk)
 	old = writer_word(m, chunk);
 	if (!old)
 		return;
-	account(m, 0, word_bytes(old));
+	account_part(m, 0, word_bytes(old));
 	RCU_INIT_POINTER(writer_leaf(m, chunk)->word[chunk % LEAF_WORDS], NULL);
 	retire_word(old);
+}
+
+/* The next chunk, from the hand on, that takes memory of its own. */
+static bool find_part(struct chain_merge *m)
+{
+	u64 seen;
+
+	for (seen = 0; seen < m->chunks + LEAF_WORDS; seen++, m->hand++) {
+		if (m->hand >= m->chunks)
+			m->hand = 0;
+		if (!writer_leaf(m, m->hand)) {
+			seen += LEAF_WORDS - 1 - m->hand % LEAF_WORDS;
+			m->hand |= LEAF_WORDS - 1;
+			continue;
+		}
+		if (word_bytes(writer_word(m, m->hand)))
+			return true;
+	}
+	return false;
+}
+
+unsigned long chain_merge_shrink(struct chain_merge *m, unsigned long nr)
+{
+	unsigned long n;
+
+	for (n = 0; n < nr && m->nr_parts && find_part(m); n++)
+		chain_merge_drop(m, m->hand);
+	return n;
 }
 
 static void overlay_word(u16 *owners, u64 word, u16 slot, u32 n)
@@ -520,4 +562,6 @@ CHAIN_EXPORT_FOR_KUNIT(chain_merge_built);
 CHAIN_EXPORT_FOR_KUNIT(chain_merge_expand);
 CHAIN_EXPORT_FOR_KUNIT(chain_merge_install);
 CHAIN_EXPORT_FOR_KUNIT(chain_merge_drop);
+CHAIN_EXPORT_FOR_KUNIT(chain_merge_parts);
+CHAIN_EXPORT_FOR_KUNIT(chain_merge_shrink);
 CHAIN_EXPORT_FOR_KUNIT(chain_merge_overlay);

@@ -136,6 +136,24 @@ void chain_merge_drop(struct chain_merge *m, u64 chunk);
 size_t chain_merge_bytes(const struct chain_merge *m);
 
 /**
+ * chain_merge_parts() - chunks that take memory of their own
+ * @m: lookup
+ *
+ * Context: any; no lock.
+ */
+unsigned long chain_merge_parts(const struct chain_merge *m);
+
+/**
+ * chain_merge_shrink() - chain_merge_drop() of chunks that take memory of their own
+ * @m: lookup
+ * @nr: so many, in turn
+ *
+ * Context: writer; doesn't sleep.
+ * Return: how many there were to be dropped.
+ */
+unsigned long chain_merge_shrink(struct chain_merge *m, unsigned long nr);
+
+/**
  * chain_merge_overlay() - put a layer on what lies below it
  * @owners: of what lies below; changed to what is seen through the layer
  * @states: of the layer, as chain_state_get() reads them, from the same block

@@ -891,31 +891,9 @@ void chain_meta_resume(struct chain_layer *l)
  * Which groups have been used. Those of a damaged sector are damaged in the
  * map: nothing is ever written to them.
  */
-static int load_present(struct chain_att *att, struct chain_groups *g,
-			void *page)
+static int load_present(struct chain_att *att, struct chain_groups *g, void *page)
 {
-	struct chain_layer *l = att->layer;
-	u64 words[CHAIN_SECTOR_WORDS], i, w, at;
-	u64 n = DIV_ROUND_UP_ULL(g->nr, DM_CHAIN_PRESENCE_GROUPS);
-
-	for (i = 0; i < n; i++) {
-		if (i % 8 == 0 &&
-		    chain_rw(att, CHAIN_META, l->hdr.presence_offset + i * 512,
-			     page, 4096, REQ_OP_READ))
-			return -EIO;
-		if (!chain_sector_decode(DM_CHAIN_PRESENCE_MAGIC,
-					 l->hdr.map_seed, i,
-					 page + i % 8 * 512, words)) {
-			set_bit(i, g->lost);
-			continue;
-		}
-		for (w = 0; w < CHAIN_SECTOR_WORDS; w++) {
-			at = i * CHAIN_SECTOR_WORDS + w;
-			if (at < BITS_TO_LONGS(g->nr))
-				g->present[at] = words[w];
-		}
-	}
-	return 0;
+	return chain_presence_read(att, g->nr, g->present, g->lost, page);
 }
 
 static int alloc_buffers(struct chain_meta *m)

@@ -367,16 +367,31 @@ static void slow_part_of_block(struct chain_bio *cb, struct bio *bio, u64 block)
 	finish(ci, bio, r);
 }
 
+/* What was deferred before its map was known is not cut to a run of one state. */
+static bool any_damaged(const struct chain_layer *l, u64 block, u64 n)
+{
+	unsigned int state;
+	u64 run;
+
+	for (; n; block += run, n -= run) {
+		run = chain_statemap_run(&l->map, block, n, &state);
+		if (state == DM_CHAIN_DAMAGED)
+			return true;
+	}
+	return false;
+}
+
 static void slow_whole_blocks(struct chain_bio *cb, struct bio *bio, u64 block,
 			      u32 n)
 {
 	struct chain_inst *ci = cb->inst;
+	struct chain_layer *l = chain_top(ci)->layer;
 	int r;
 
 	if (!chain_lock_or_park(cb, block, n))
 		return;
-	r = chain_statemap_prepare(&chain_top(ci)->layer->map, block, n,
-				   DM_CHAIN_DATA, GFP_NOIO);
+	r = any_damaged(l, block, n) ? -EIO :
+	    chain_statemap_prepare(&l->map, block, n, DM_CHAIN_DATA, GFP_NOIO);
 	if (r) {
 		chain_unlock_blocks(ci->disk, block, n);
 		finish(ci, bio, r);
@@ -389,22 +404,59 @@ static void slow_whole_blocks(struct chain_bio *cb, struct bio *bio, u64 block,
 static void slow_zero(struct chain_bio *cb, struct bio *bio)
 {
 	struct chain_inst *ci = cb->inst;
+	struct chain_layer *l = chain_top(ci)->layer;
 	u64 block, n;
-	int r;
+	int r = -EIO;
 
-	chain_zero_range(chain_top(ci)->layer, bio, &block, &n);
+	chain_zero_range(l, bio, &block, &n);
 	if (!chain_lock_or_park(cb, block, n))
 		return;
-	r = chain_zero_blocks(ci, block, n, GFP_NOIO);
+	/* A discard is a hint; who wants zeroes written is told. */
+	if (bio_op(bio) == REQ_OP_DISCARD || !any_damaged(l, block, n))
+		r = chain_zero_blocks(ci, block, n, GFP_NOIO);
 	chain_unlock_blocks(ci->disk, block, n);
 	finish(ci, bio, r);
 }
 
+/* Of one unit, whose owner was not known: its map had to be read first. */
+static void slow_read(struct chain_bio *cb, struct bio *bio)
+{
+	struct chain_inst *ci = cb->inst;
+	struct chain_att *owner = chain_top(ci);
+	sector_t sector = bio->bi_iter.bi_sector, n = bio_sectors(bio);
+	unsigned int state;
+
+	state = chain_statemap_get(&owner->layer->map, sector_to_block(owner->layer, sector));
+	if (state == DM_CHAIN_ABSENT &&
+	    WARN_ON_ONCE(chain_below(ci, sector, n, &owner, &state) < n))
+		state = DM_CHAIN_DAMAGED;
+	if (state == DM_CHAIN_DATA) {
+		chain_submit(owner, bio);
+		return;
+	}
+	if (state == DM_CHAIN_ZERO)
+		zero_fill_bio(bio);
+	else
+		bio->bi_status = BLK_STS_IOERR;
+	bio_endio(bio);
+}
+
 /* It was deferred for a lock, maybe, for which it won't park any more. */
-static void slow_fail(struct chain_bio *cb, struct bio *bio)
+static void slow_fail(struct chain_bio *cb, struct bio *bio, int err)
 {
 	chain_gave_up(cb->inst->disk);
-	finish(cb->inst, bio, -EIO);
+	finish(cb->inst, bio, err);
+}
+
+/* The maps of all layers, where the bio is or where it makes a copy-up look. */
+static int read_maps(struct chain_inst *ci, const struct bio *bio)
+{
+	sector_t from, n;
+
+	if (!READ_ONCE(ci->disk->unread))
+		return 0;
+	n = chain_touched(ci, bio, &from);
+	return chain_read_range(ci, from, n);
 }
 
 static void slow_work(struct work_struct *work)
@@ -416,9 +468,14 @@ static void slow_work(struct work_struct *work)
 	u64 block = sector_to_block(l, bio->bi_iter.bi_sector);
 	unsigned int noio = memalloc_noio_save();
 	bool part = into || bio_sectors(bio) < block_sectors(l);
+	int r = read_maps(cb->inst, bio);
 
-	if (READ_ONCE(l->failed))
-		slow_fail(cb, bio);
+	if (r)
+		slow_fail(cb, bio, r);
+	else if (bio_op(bio) == REQ_OP_READ)
+		slow_read(cb, bio);
+	else if (READ_ONCE(l->failed))
+		slow_fail(cb, bio, -EIO);
 	else if (bio_op(bio) == REQ_OP_DISCARD)
 		slow_zero(cb, bio);
 	else if (part)

@@ -13,6 +13,10 @@
 
 #include "dm-chain-statemap.h"
 
+#define GROUPS_PER_PAGE	(CHAIN_PAGE_BLOCKS / DM_CHAIN_GROUP_BLOCKS)
+
+static_assert(GROUPS_PER_PAGE * CHAIN_GROUP_WORDS == CHAIN_PAGE_WORDS);
+
 /* A word with all 32 states the same. */
 static u64 state_word(unsigned int state)
 {
@@ -239,22 +243,33 @@ static void cut_tail(u64 blocks, u64 first, u64 n, u64 *words)
 		chain_state_put(words, i, DM_CHAIN_ABSENT);
 }
 
-int chain_statemap_load_group(struct chain_statemap *m, u64 group,
-			      u64 *words)
+/* Have all blocks of an entry that is full the same state? */
+static bool uniform(const struct chain_statemap *m, u64 entry, const u64 *words)
 {
-	u64 block = group * DM_CHAIN_GROUP_BLOCKS;
-	u64 entry = block >> CHAIN_PAGE_SHIFT;
-	u32 at = (block & (CHAIN_PAGE_BLOCKS - 1)) / CHAIN_STATES_PER_WORD;
+	return (entry + 1) << CHAIN_PAGE_SHIFT <= m->blocks &&
+	       words[0] == state_word(words[0] & 3) &&
+	       !memcmp(words, words + 1, PAGE_SIZE - sizeof(*words));
+}
+
+int chain_statemap_load(struct chain_statemap *m, u64 group, u64 n, u64 *words)
+{
+	u64 entry = group / GROUPS_PER_PAGE;
+	u64 *part = words + group % GROUPS_PER_PAGE * CHAIN_GROUP_WORDS;
+	size_t bytes = n * CHAIN_GROUP_WORDS * sizeof(*words);
+	unsigned long absent = DM_CHAIN_ABSENT;
 	int r;
 
-	cut_tail(m->blocks, block, DM_CHAIN_GROUP_BLOCKS, words);
-	if (!memchr_inv(words, 0, CHAIN_GROUP_WORDS * sizeof(*words)))
+	cut_tail(m->blocks, entry << CHAIN_PAGE_SHIFT, CHAIN_PAGE_BLOCKS, words);
+	if (!memchr_inv(part, 0, bytes))
+		return 0;
+	if (n == GROUPS_PER_PAGE && uniform(m, entry, words) &&
+	    try_cmpxchg(&m->dir[entry], &absent, (unsigned long)(words[0] & 3)))
 		return 0;
 	r = make_page(m, entry, GFP_KERNEL);
 	if (r)
 		return r;
-	memcpy((u64 *)m->dir[entry] + at, words,
-	       CHAIN_GROUP_WORDS * sizeof(*words));
+	/* Nobody looks at these words yet; others of the page may change beside us. */
+	memcpy((u64 *)m->dir[entry] + (part - words), part, bytes);
 	return 0;
 }
 
@@ -336,7 +351,7 @@ CHAIN_EXPORT_FOR_KUNIT(chain_statemap_grow);
 CHAIN_EXPORT_FOR_KUNIT(chain_statemap_prepare);
 CHAIN_EXPORT_FOR_KUNIT(chain_statemap_set);
 CHAIN_EXPORT_FOR_KUNIT(chain_statemap_run);
-CHAIN_EXPORT_FOR_KUNIT(chain_statemap_load_group);
+CHAIN_EXPORT_FOR_KUNIT(chain_statemap_load);
 CHAIN_EXPORT_FOR_KUNIT(chain_statemap_read_group);
 CHAIN_EXPORT_FOR_KUNIT(chain_statemap_read_sector);
 CHAIN_EXPORT_FOR_KUNIT(chain_statemap_count);

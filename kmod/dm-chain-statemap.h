@@ -67,15 +67,18 @@ void chain_statemap_grow(struct chain_statemap *m, u64 blocks, unsigned long *di
 unsigned long *chain_statemap_grow_alloc(u64 blocks);
 
 /**
- * chain_statemap_load_group() - take over a decoded group
+ * chain_statemap_load() - take over groups that were read from disk
  * @m: map
- * @group: index
- * @words: CHAIN_GROUP_WORDS; states beyond the end are cleared in them
+ * @group: the first one
+ * @n: groups, all in the entry of that one
+ * @words: of the whole entry, CHAIN_PAGE_WORDS; zero but for the groups. States beyond
+ *	the end are cleared in them
  *
- * Context: before the map is shared; may sleep.
+ * Context: the groups' blocks are absent, and nobody looks at them or changes them;
+ * others may be in use. May sleep.
  * Return: 0 or -ENOMEM.
  */
-int chain_statemap_load_group(struct chain_statemap *m, u64 group, u64 *words);
+int chain_statemap_load(struct chain_statemap *m, u64 group, u64 n, u64 *words);
 
 /**
  * chain_statemap_read_group() - copy a group's states

@@ -237,8 +237,8 @@ static void go_on_all(struct chain_member *m, unsigned int nr)
 }
 
 /*
- * Jobs stop before it begins: the guest doesn't have to wait for their I/O. So
- * do queries: who looks at one disk while another is suspended could be kept
+ * Jobs and workers stop before it begins: the guest doesn't have to wait for their
+ * I/O. So do queries: who looks at one disk while another is suspended could be kept
  * from going on by that.
  */
 void chain_change_all(struct chain_member *m, unsigned int nr,
@@ -246,8 +246,10 @@ void chain_change_all(struct chain_member *m, unsigned int nr,
 {
 	unsigned int i;
 
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr; i++) {
 		chain_jobs_stop(m[i].ci->disk);
+		chain_worker_stop(m[i].ci->disk);
+	}
 	for (i = 0; i < nr; i++)
 		shape_lock(m[i].ci->disk, nr > 1);
 	rcu_expedite_gp();
@@ -667,6 +669,8 @@ static int resize(struct chain_inst *ci, u64 size)
 	struct resize rs = {};
 	int r = check_resize(ci, size);
 
+	if (!r)
+		r = chain_map_read_all(chain_top(ci));
 	if (r)
 		return r;
 	rs.g = chain_growth_alloc(chain_top(ci)->layer, size);

@@ -241,10 +241,17 @@ static int check_next(struct chain_inst *ci, char **error)
 {
 	struct chain_layer *top = chain_top(ci)->layer, *next;
 	u64 count[4];
+	int r;
 
 	if (!ci->next)
 		return 0;
 	next = ci->next->layer;
+	*error = "Cannot read the map of the layer in role next";
+	if (next->format == DM_CHAIN_FORMAT_CHAIN) {
+		r = chain_map_read_all(ci->next);
+		if (r)
+			return r;
+	}
 	*error = "The layer in role next was not made for this top";
 	if (next->format != DM_CHAIN_FORMAT_CHAIN ||
 	    next->hdr.parent.format != top->format ||
@@ -519,18 +526,23 @@ static void chain_dtr(struct dm_target *ti)
 
 /* --- Suspend and resume --- */
 
-/* I/O goes on, jobs have to: the guest may wait for what they do just now. */
+/*
+ * I/O goes on, jobs have to: the guest may wait for what they do just now. For the
+ * worker, which may be reading a map, it is better to wait before it is held back.
+ */
 static void chain_presuspend(struct dm_target *ti)
 {
 	struct chain_inst *ci = ti->private;
 
 	chain_jobs_hurry(ci->disk);
+	chain_worker_stop(ci->disk);
 }
 
 static void chain_presuspend_undo(struct dm_target *ti)
 {
 	struct chain_inst *ci = ti->private;
 
+	chain_worker_start(ci->disk);
 	chain_jobs_go(ci->disk);
 }
 
@@ -541,8 +553,8 @@ static void chain_postsuspend(struct dm_target *ti)
 	unsigned int i;
 
 	chain_jobs_stop(ci->disk);
-	WRITE_ONCE(ci->disk->stop, true);
-	cancel_work_sync(&ci->disk->merge_work);
+	/* Who saw it not stopped yet has asked for a chunk, maybe. */
+	chain_worker_stop(ci->disk);
 	for (i = 0; i < ci->nr_atts; i++)
 		if (chain_att_rw(&ci->atts[i]))
 			chain_meta_quiesce(ci->atts[i].layer);
@@ -615,11 +627,10 @@ static void chain_resume(struct dm_target *ti)
 	disk->tracking = chain_guest_rw(chain_top(ci)) &&
 			 READ_ONCE(chain_top(ci)->layer->tracks);
 	chain_jobs_bind(disk);
+	disk->unread = chain_unread(ci);
 	mutex_unlock(&chain_registry_mutex);
 	bind_metas(ci);
-	WRITE_ONCE(disk->stop, false);
-	if (disk->unmerged > disk->pinned)
-		queue_work(disk->wq, &disk->merge_work);
+	chain_worker_start(disk);
 	chain_jobs_go(disk);
 }
 
@@ -666,7 +677,7 @@ static size_t merge_bytes(const struct chain_inst *ci)
 /*
  * Status line:
  *	<rw|ro|failed> <#layers> lookup-bytes=<n> unmerged=<n> violations=<n>
- *	jobs=<n>
+ *	jobs=<n> unread=<n>
  *
  * More key=value pairs may come behind.
  */
@@ -680,11 +691,11 @@ static void chain_status(struct dm_target *ti, status_type_t type,
 	mutex_lock(&chain_registry_mutex);
 	switch (type) {
 	case STATUSTYPE_INFO:
-		DMEMIT("%s %u lookup-bytes=%zu unmerged=%u violations=%lld jobs=%zu",
+		DMEMIT("%s %u lookup-bytes=%zu unmerged=%u violations=%lld jobs=%zu unread=%llu",
 		       mode_of(ci), ci->nr, merge_bytes(ci),
 		       READ_ONCE(ci->disk->unmerged),
 		       atomic64_read(&chain_violations),
-		       list_count_nodes(&ci->disk->jobs));
+		       list_count_nodes(&ci->disk->jobs), chain_unread(ci));
 		break;
 	case STATUSTYPE_TABLE:
 		print_table(ci, result, maxlen);

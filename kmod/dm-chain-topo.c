@@ -15,8 +15,12 @@
  * is stopped before (chain_postsuspend()). The worker is the one writer.
  */
 #include <linux/module.h>
+#include <linux/sched/mm.h>
 
 #include "dm-chain.h"
+
+/* Others need the memory more. */
+#define CHUNK_GFP	(GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN)
 
 /* At 128 KiB runs this is enough for 2.5 TiB, at 1 MiB runs for 12. */
 static unsigned int lookup_mib = 128;
@@ -100,10 +104,16 @@ struct chain_merge *chain_lookup_create(sector_t sectors)
 	return m;
 }
 
+/* What was given back is not taken again at once. */
+static bool rests(const struct chain_disk *disk)
+{
+	return time_before(jiffies, READ_ONCE(disk->shrunk) + HZ);
+}
+
 static void want_chunk(struct chain_disk *disk, u64 chunk)
 {
 	/* One at a time: who is not served asks again. */
-	if (READ_ONCE(disk->stop) || READ_ONCE(disk->full) ||
+	if (READ_ONCE(disk->stop) || READ_ONCE(disk->full) || rests(disk) ||
 	    atomic64_read(&disk->want) || chain_merge_built(disk->merge, chunk))
 		return;
 	atomic64_set(&disk->want, chunk + 1);
@@ -256,6 +266,17 @@ static void overlay(u16 *owners, const struct chain_att *att, u64 chunk)
 		overlay_chain(owners, att, base);
 }
 
+/* Its map there is read before; false: stopped, or no memory. */
+static bool lay_over(struct chain_disk *disk, struct chain_att *att, u64 chunk)
+{
+	sector_t n = (sector_t)CHAIN_CHUNK_BLOCKS * CHAIN_UNIT_SECTORS;
+
+	if (READ_ONCE(disk->stop) || chain_read_sectors(att, chunk * n, n))
+		return false;
+	overlay(disk->owners, att, chunk);
+	return true;
+}
+
 /* From the bottom up; with the unmerged ones, which does no harm. */
 static void build_chunk(struct chain_disk *disk, u64 chunk)
 {
@@ -264,49 +285,86 @@ static void build_chunk(struct chain_disk *disk, u64 chunk)
 
 	memset16(disk->owners, CHAIN_OWNER_ZERO, CHAIN_CHUNK_BLOCKS);
 	for (depth = ci->nr - 1; depth >= 1; depth--)
-		overlay(disk->owners, ci->order[depth], chunk);
+		if (!lay_over(disk, ci->order[depth], chunk))
+			return;
 	/* A failure leaves it unbuilt: slower, not wrong. */
-	if (chain_merge_install(disk->merge, chunk, disk->owners,
-				GFP_NOIO | __GFP_NOWARN) == -ENOSPC)
+	mutex_lock(&disk->merge_mutex);
+	if (chain_merge_install(disk->merge, chunk, disk->owners, CHUNK_GFP) == -ENOSPC)
 		WRITE_ONCE(disk->full, true);
+	mutex_unlock(&disk->merge_mutex);
+}
+
+/* false: stopped, or no memory for its map. */
+static bool merge_chunk(struct chain_disk *disk, struct chain_att *att, u64 chunk)
+{
+	bool done;
+
+	lockdep_assert_held(&disk->merge_mutex);
+	if (!chain_merge_built(disk->merge, chunk))
+		return !READ_ONCE(disk->stop);
+	chain_merge_expand(disk->merge, chunk, disk->owners);
+	done = lay_over(disk, att, chunk);
+	if (done && chain_merge_install(disk->merge, chunk, disk->owners, CHUNK_GFP))
+		chain_merge_drop(disk->merge, chunk);
+	return done;
 }
 
 /* Lay the deepest unmerged layer over all chunks; false if stopped. */
 static bool merge_layer(struct chain_disk *disk, unsigned int depth)
 {
-	const struct chain_att *att = disk->live->order[depth];
+	struct chain_att *att = disk->live->order[depth];
 	u64 chunks = DIV_ROUND_UP_ULL(chain_top(disk->live)->layer->size,
 				      (u64)CHAIN_CHUNK_BLOCKS * CHAIN_UNIT_SECTORS);
+	bool done = true;
 	u64 chunk;
 
-	for (chunk = 0; chunk < chunks; chunk++) {
-		if (READ_ONCE(disk->stop))
-			return false;
-		if (!chain_merge_built(disk->merge, chunk))
-			continue;
-		chain_merge_expand(disk->merge, chunk, disk->owners);
-		overlay(disk->owners, att, chunk);
-		if (chain_merge_install(disk->merge, chunk, disk->owners,
-					GFP_NOIO | __GFP_NOWARN))
-			chain_merge_drop(disk->merge, chunk);
+	for (chunk = 0; chunk < chunks && done; chunk++) {
+		mutex_lock(&disk->merge_mutex);
+		done = merge_chunk(disk, att, chunk);
+		mutex_unlock(&disk->merge_mutex);
 		cond_resched();
 	}
+	if (!done)
+		return false;
 	/* Who sees it lowered sees the chunks. */
 	smp_store_release(&disk->unmerged, depth - 1);
 	return true;
+}
+
+/* What is next to be done, in this order; false: nothing, or stopped. */
+static bool work_step(struct chain_disk *disk)
+{
+	u64 want = atomic64_xchg(&disk->want, 0);
+
+	if (want) {
+		build_chunk(disk, want - 1);
+		return true;
+	}
+	if (disk->unmerged > disk->pinned)
+		return merge_layer(disk, disk->unmerged);
+	return READ_ONCE(disk->unread) && chain_read_more(disk);
 }
 
 void chain_merge_work(struct work_struct *work)
 {
 	struct chain_disk *disk = container_of(work, struct chain_disk,
 					       merge_work);
-	u64 want;
+	unsigned int noio = memalloc_noio_save();
 
-	while (!READ_ONCE(disk->stop)) {
-		want = atomic64_xchg(&disk->want, 0);
-		if (want)
-			build_chunk(disk, want - 1);
-		else if (disk->unmerged <= disk->pinned || !merge_layer(disk, disk->unmerged))
-			return;
-	}
+	while (!READ_ONCE(disk->stop) && work_step(disk))
+		cond_resched();
+	memalloc_noio_restore(noio);
+}
+
+void chain_worker_stop(struct chain_disk *disk)
+{
+	WRITE_ONCE(disk->stop, true);
+	cancel_work_sync(&disk->merge_work);
+}
+
+void chain_worker_start(struct chain_disk *disk)
+{
+	WRITE_ONCE(disk->stop, false);
+	if (disk->unmerged > disk->pinned || disk->unread)
+		queue_work(disk->wq, &disk->merge_work);
 }

@@ -89,6 +89,9 @@ struct chain_place {
  * @map: chain layers only
  * @meta: NULL unless open read-write; changes under rw_mutex and
  *	registry_mutex, stable while written
+ * @todo: a bit for each group of the map: on disk, and not read yet
+ * @nr_todo: such groups, changes under load_mutex
+ * @load_mutex: held over the reading of groups
  * @failed: a flush or metadata write failed: no more writes until re-opened
  * @lifted: in the range of a commit: where it ends means nothing
  * @track: a bit for each sector of the map: flagged as changed; NULL: nobody asks.
@@ -113,6 +116,9 @@ struct chain_layer {
 	sector_t data_sector;
 	struct chain_statemap map;
 	struct chain_meta *meta;
+	unsigned long *todo;
+	u64 nr_todo;
+	struct mutex load_mutex;	/* reading groups */
 	bool failed;
 	bool lifted;
 	bool tracks;
@@ -207,12 +213,16 @@ struct chain_inst {
  * @unmerged: layers right below the top that @merge lacks; they are asked one
  *	by one. Lowered by the worker while guests read.
  * @full: @merge has reached its cap: no more chunks are asked for
+ * @shrunk: when it gave chunks back, jiffies
+ * @merge_mutex: contents of @merge
  * @owners: an entry a block of a chunk, for @merge_work
  * @merge_work: builds chunks that were asked for, adds unmerged layers
  * @pinned: layers below the top, from the first on, that jobs change: they are
  *	never merged. Changes while suspended
  * @want: chunk to build next + 1, or 0
  * @stop: the worker shall return at once; set while suspended
+ * @unread: there may be layers whose maps have not been read as a whole. Set while
+ *	suspended, taken back by the worker
  * @live: the table it runs on; changes under registry_mutex, and only while
  *	@merge_work is stopped
  * @locks: block locks of the top
@@ -255,10 +265,13 @@ struct chain_disk {
 	unsigned int unmerged;
 	unsigned int pinned;
 	bool full;
+	unsigned long shrunk;
+	struct mutex merge_mutex;	/* contents of @merge */
 	u16 *owners;
 	struct work_struct merge_work;
 	atomic64_t want;
 	bool stop;
+	bool unread;
 	struct chain_inst *live;
 	struct chain_locks locks;
 	spinlock_t lock;		/* @parked */
@@ -686,6 +699,73 @@ int chain_raw_fingerprint(struct chain_att *att, struct chain_id *fp);
 void chain_random_id(struct chain_id *id);
 void chain_layer_exit(void);
 
+/* dm-chain-shrink.c: memory pressure */
+
+int chain_shrink_init(void);
+void chain_shrink_exit(void);
+
+/* dm-chain-load.c: maps are read on demand, and in the background */
+
+/**
+ * chain_presence_read() - which groups of a map there are
+ * @att: of the layer
+ * @groups: of its map
+ * @present: a bit for each; those of damaged sectors are left as they are
+ * @lost: a bit for each sector that is damaged
+ * @page: to be used
+ *
+ * Return: 0 or -EIO: some could not be read; their sectors are among the damaged.
+ */
+int chain_presence_read(struct chain_att *att, u64 groups, unsigned long *present,
+			unsigned long *lost, void *page);
+
+/** chain_map_open() - learn what there is of a layer's map; 0, -ENOMEM, -EINTR */
+int chain_map_open(struct chain_att *att);
+
+/** chain_map_read_all() - read all of it; 0, -ENOMEM, -EINTR */
+int chain_map_read_all(struct chain_att *att);
+
+/** chain_map_is_read() - has all of it been read */
+static inline bool chain_map_is_read(const struct chain_layer *l)
+{
+	/* Pairs with the release in take_entry(). */
+	return !smp_load_acquire(&l->nr_todo);
+}
+
+/** chain_blocks_read() - has all that is about these blocks */
+bool chain_blocks_read(const struct chain_layer *l, u64 block, u64 n);
+
+/** chain_range_read() - has it in all layers of the topology; any context */
+bool chain_range_read(const struct chain_inst *ci, sector_t sector, sector_t n);
+
+/**
+ * chain_read_sectors() - read what an attachment's layer has of a range
+ * @att: of the live table
+ * @sector: of the disk
+ * @n: sectors, at least one
+ *
+ * Context: process; does I/O. Return: 0 or -ENOMEM.
+ */
+int chain_read_sectors(struct chain_att *att, sector_t sector, sector_t n);
+
+/** chain_read_range() - the same for all layers of the topology */
+int chain_read_range(struct chain_inst *ci, sector_t sector, sector_t n);
+
+/** chain_read_more() - the worker's next step; false: there is none, or no memory */
+bool chain_read_more(struct chain_disk *disk);
+
+/** chain_unread() - groups that the topology's layers have still to read */
+u64 chain_unread(const struct chain_inst *ci);
+
+/**
+ * chain_disk_pin_read() - chain_disk_pin() when all maps have been read
+ * @devt: of the disk
+ * @ci: set to its live table
+ *
+ * Return: as chain_disk_pin(), or -ENOMEM.
+ */
+int chain_disk_pin_read(dev_t devt, struct chain_inst **ci);
+
 /* dm-chain-meta.c: dirty groups of a layer and their way to disk */
 
 /** chain_meta_create() - the layer is opened read-write; rounds run on @wq */
@@ -825,6 +905,10 @@ sector_t chain_below(struct chain_inst *ci, sector_t sector, sector_t max,
 
 void chain_merge_work(struct work_struct *work);
 
+/** chain_worker_stop() - of lookup and maps; waits for the I/O that it does */
+void chain_worker_stop(struct chain_disk *disk);
+void chain_worker_start(struct chain_disk *disk);
+
 /** chain_lookup_create() - an empty merged lookup, with the module's cap */
 struct chain_merge *chain_lookup_create(sector_t sectors);
 
@@ -862,6 +946,17 @@ int chain_remap(struct chain_att *att, struct bio *bio);
 void chain_hook_write(struct chain_inst *ci, struct chain_att *att,
 		      struct bio *bio, u64 block, u32 nr, u64 lock,
 		      u32 nr_locked);
+
+/**
+ * chain_touched() - what of a disk a bio is about
+ * @ci: table
+ * @bio: not empty
+ * @from: set to the first sector
+ *
+ * Return: sectors, in whole blocks of the top: a copy-up reads the rest of them.
+ */
+sector_t chain_touched(const struct chain_inst *ci, const struct bio *bio,
+		       sector_t *from);
 
 /** chain_zero_range() - the blocks that a discard or write-zeroes covers */
 void chain_zero_range(const struct chain_layer *l, const struct bio *bio,
@@ -936,6 +1031,11 @@ int chain_disk_slots(struct chain_inst *ci);
 /** chain_disk_find() - by device number; registry_mutex held */
 struct chain_disk *chain_disk_find(dev_t devt);
 bool chain_any_disk(void);
+
+/** chain_lookup_parts() - what all lookups could give back; registry_mutex held */
+unsigned long chain_lookup_parts(void);
+/** chain_lookup_shrink() - so many of these, about; how many were; registry_mutex held */
+unsigned long chain_lookup_shrink(unsigned long nr);
 
 /** chain_disk_take_back() - see soon what no job may write any more */
 void chain_disk_take_back(struct chain_disk *disk);

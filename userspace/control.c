@@ -91,8 +91,8 @@ static int call_failed(dev_t disk, const char *what, int err)
 			      what);
 }
 
-static int get_layers(int ctl, dev_t disk, struct dm_chain_layer **layers,
-		      unsigned int *nr)
+static int get_layers(int ctl, dev_t disk, uint32_t flags,
+		      struct dm_chain_layer **layers, unsigned int *nr)
 {
 	struct dm_chain_layers q;
 	struct dm_chain_layer *l = NULL, *more;
@@ -109,6 +109,7 @@ static int get_layers(int ctl, dev_t disk, struct dm_chain_layer **layers,
 		q = (struct dm_chain_layers){
 			.major = major(disk), .minor = minor(disk), .nr = room,
 			.layer_size = sizeof(*l), .layers = (uintptr_t)l,
+			.flags = flags,
 		};
 		if (ioctl(ctl, DM_CHAIN_IOC_LAYERS, &q)) {
 			int err = errno;
@@ -137,19 +138,31 @@ static bool any_going_back(const struct dm_chain_layer *l, unsigned int nr)
 }
 
 /* What a job could write is read-only again in a moment: who looks waits. */
-int control_layers(int ctl, dev_t disk, struct dm_chain_layer **layers,
-		   unsigned int *nr)
+static int wait_layers(int ctl, dev_t disk, uint32_t flags,
+		       struct dm_chain_layer **layers, unsigned int *nr)
 {
 	unsigned int tries = BACK_TRIES;
 	int ret;
 
 	for (;;) {
-		ret = get_layers(ctl, disk, layers, nr);
+		ret = get_layers(ctl, disk, flags, layers, nr);
 		if (ret || !any_going_back(*layers, *nr) || !tries--)
 			return ret;
 		free(*layers);
 		usleep(20000);
 	}
+}
+
+int control_layers(int ctl, dev_t disk, struct dm_chain_layer **layers,
+		   unsigned int *nr)
+{
+	return wait_layers(ctl, disk, DM_CHAIN_LAYERS_QUICK, layers, nr);
+}
+
+int control_layers_counted(int ctl, dev_t disk, struct dm_chain_layer **layers,
+			   unsigned int *nr)
+{
+	return wait_layers(ctl, disk, 0, layers, nr);
 }
 
 bool control_has_mark(int ctl, dev_t disk, uint32_t mark)
@@ -158,7 +171,7 @@ bool control_has_mark(int ctl, dev_t disk, uint32_t mark)
 	struct dm_chain_layers q = {
 		.major = major(disk), .minor = minor(disk),
 		.nr = DM_CHAIN_MAX_LAYERS, .layer_size = sizeof(*l),
-		.layers = (uintptr_t)l,
+		.layers = (uintptr_t)l, .flags = DM_CHAIN_LAYERS_QUICK,
 	};
 	bool has = false;
 	unsigned int i;

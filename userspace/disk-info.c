@@ -141,8 +141,11 @@ static int fill(struct show_disk *d, const char *name, dev_t dev,
 	return dm_each(users_cb, &u);
 }
 
-int disk_layers(const char *name, dev_t *dev, bool *suspended,
-		struct dm_chain_layer **layers, unsigned int *nr)
+typedef int (*get_layers)(int ctl, dev_t disk, struct dm_chain_layer **layers,
+			  unsigned int *nr);
+
+static int ask(const char *name, dev_t *dev, bool *suspended, get_layers get,
+	       struct dm_chain_layer **layers, unsigned int *nr)
 {
 	int ctl, ret = disk_find(name, dev);
 
@@ -152,13 +155,19 @@ int disk_layers(const char *name, dev_t *dev, bool *suspended,
 	ctl = control_open();
 	if (ctl < 0)
 		return ctl;
-	ret = control_layers(ctl, *dev, layers, nr);
+	ret = get(ctl, *dev, layers, nr);
 	if (!ret) {
 		*nr = nr_seen(*layers, *nr);
 		return ctl;
 	}
 	close(ctl);
 	return ret;
+}
+
+int disk_layers(const char *name, dev_t *dev, bool *suspended,
+		struct dm_chain_layer **layers, unsigned int *nr)
+{
+	return ask(name, dev, suspended, control_layers, layers, nr);
 }
 
 /* Those that have not ended; how the others did `job list` tells. */
@@ -185,7 +194,7 @@ int disk_info(const char *name, bool json)
 	bool suspended = false;
 	unsigned int nr;
 	dev_t dev;
-	int ret, ctl = disk_layers(name, &dev, &suspended, &layers, &nr);
+	int ret, ctl = ask(name, &dev, &suspended, control_layers_counted, &layers, &nr);
 
 	if (ctl < 0)
 		return ctl;

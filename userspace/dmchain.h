@@ -697,8 +697,12 @@ int module_load(void);
 /** control_open() - /dev/dm-chain, module loaded if need be, ABI checked, host
  * id set; the descriptor or a negative exit code */
 int control_open(void);
+/** control_layers() - of an open disk; how much is in them may not be known yet */
 int control_layers(int ctl, dev_t disk, struct dm_chain_layer **layers,
 		   unsigned int *nr);
+/** control_layers_counted() - waits until it is: their maps are read */
+int control_layers_counted(int ctl, dev_t disk, struct dm_chain_layer **layers,
+			   unsigned int *nr);
 /** control_map() - neighbours of one owner and state may come unmerged */
 int control_map(int ctl, dev_t disk,
 		int (*cb)(const struct dm_chain_extent *e, void *arg), void *arg);

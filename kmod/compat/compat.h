@@ -11,6 +11,8 @@
 
 #include <linux/blkdev.h>
 #include <linux/device-mapper.h>
+#include <linux/shrinker.h>
+#include <linux/slab.h>
 
 #include "compat-config.h"
 
@@ -45,5 +47,34 @@ static inline int chain_devt(const char *path, dev_t *devt)
 	return *devt ? 0 : -ENODEV;
 #endif
 }
+
+/* shrinker_alloc() came with 6.7. */
+#ifdef CHAIN_HAVE_SHRINKER_ALLOC
+static inline int chain_shrinker_register(struct shrinker *s)
+{
+	shrinker_register(s);
+	return 0;
+}
+#else
+static inline struct shrinker *shrinker_alloc(unsigned int flags, const char *fmt)
+{
+	struct shrinker *s = kzalloc(sizeof(*s), GFP_KERNEL);
+
+	if (s)
+		s->flags = flags;
+	return s;
+}
+
+static inline int chain_shrinker_register(struct shrinker *s)
+{
+	return register_shrinker(s, "dm-chain");
+}
+
+static inline void shrinker_free(struct shrinker *s)
+{
+	unregister_shrinker(s);
+	kfree(s);
+}
+#endif
 
 #endif

@@ -371,6 +371,38 @@ static void merge_cap(struct kunit *test)
 	chain_merge_destroy(m);
 }
 
+/* What takes memory of its own goes, in turn; the rest is known as before. */
+static void merge_shrink(struct kunit *test)
+{
+	struct chain_merge *m = make_merge(test, 3000ULL * N);
+	static const u64 with[] = { 3, 511, 512, 2999 };
+	u16 *owners = make_owners(test, 1);
+	unsigned int i;
+	u32 run;
+
+	KUNIT_EXPECT_EQ(test, chain_merge_shrink(m, 5), 0);
+	KUNIT_ASSERT_EQ(test, chain_merge_install(m, 4, owners, GFP_KERNEL), 0);
+	KUNIT_EXPECT_EQ(test, chain_merge_parts(m), 0);
+	for (i = 0; i < N; i += 1 + i % 2)
+		owners[i] = i;
+	for (i = 0; i < ARRAY_SIZE(with); i++)
+		KUNIT_ASSERT_EQ(test, chain_merge_install(m, with[i], owners,
+							  GFP_KERNEL), 0);
+	KUNIT_EXPECT_EQ(test, chain_merge_parts(m), 4);
+	KUNIT_EXPECT_EQ(test, chain_merge_shrink(m, 2), 2);
+	KUNIT_EXPECT_FALSE(test, chain_merge_built(m, 3));
+	KUNIT_EXPECT_FALSE(test, chain_merge_built(m, 511));
+	KUNIT_EXPECT_EQ(test, chain_merge_lookup(m, 2999ULL * N + 2, 1, &run), owners[2]);
+	KUNIT_ASSERT_EQ(test, chain_merge_install(m, 0, owners, GFP_KERNEL), 0);
+	KUNIT_EXPECT_EQ(test, chain_merge_shrink(m, 1), 1);
+	KUNIT_EXPECT_FALSE(test, chain_merge_built(m, 512));
+	KUNIT_EXPECT_TRUE(test, chain_merge_built(m, 0));
+	KUNIT_EXPECT_EQ(test, chain_merge_shrink(m, 5), 2);
+	KUNIT_EXPECT_EQ(test, chain_merge_parts(m), 0);
+	KUNIT_EXPECT_TRUE(test, chain_merge_built(m, 4));
+	chain_merge_destroy(m);
+}
+
 static void merge_overlay(struct kunit *test)
 {
 	static const u32 lengths[] = { 1, 31, 32, 33, 1000, N };
@@ -546,6 +578,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(merge_tail),
 	KUNIT_CASE(merge_large),
 	KUNIT_CASE(merge_cap),
+	KUNIT_CASE(merge_shrink),
 	KUNIT_CASE(merge_overlay),
 	KUNIT_CASE(merge_race),
 	{}

@@ -18,7 +18,7 @@
 struct fixture {
 	struct chain_statemap map;
 	u8 *model;
-	u64 words[CHAIN_GROUP_WORDS];
+	u64 words[CHAIN_PAGE_WORDS];
 };
 
 /* A map of @blocks whose model has room for @max. */
@@ -213,14 +213,17 @@ static void map_whole_entries(struct kunit *test)
 	chain_statemap_exit(&f->map);
 }
 
-static void load(struct kunit *test, struct fixture *f, u64 group)
+/* @n groups of an entry from f->words, which has all of the entry. */
+static void load(struct kunit *test, struct fixture *f, u64 group, u64 n)
 {
-	u64 i, first = group * GROUP;
+	u64 i, at = group % 2 * GROUP;
 
-	KUNIT_ASSERT_EQ(test, chain_statemap_load_group(&f->map, group,
-							f->words), 0);
-	for (i = 0; i < GROUP && first + i < f->map.blocks; i++)
-		f->model[first + i] = chain_state_get(f->words, i);
+	for (i = 0; i < ENTRY; i++)
+		if (i < at || i >= at + n * GROUP)
+			chain_state_put(f->words, i, DM_CHAIN_ABSENT);
+	KUNIT_ASSERT_EQ(test, chain_statemap_load(&f->map, group, n, f->words), 0);
+	for (i = 0; i < n * GROUP && group * GROUP + i < f->map.blocks; i++)
+		f->model[group * GROUP + i] = chain_state_get(f->words, at + i);
 }
 
 static void map_load(struct kunit *test)
@@ -231,13 +234,50 @@ static void map_load(struct kunit *test)
 
 	prandom_seed_state(&rnd, 1);
 	memset(f->words, 0, sizeof(f->words));
-	load(test, f, 1);
+	load(test, f, 1, 1);
 	KUNIT_EXPECT_EQ(test, atomic64_read(&f->map.pages), 0);
 	for (group = 0; group < 6; group += 1 + group % 2) {
 		prandom_bytes_state(&rnd, f->words, sizeof(f->words));
-		load(test, f, group);
+		load(test, f, group, 1);
 		check_all(test, f);
 	}
+	chain_statemap_exit(&f->map);
+}
+
+/* An entry that has one state takes no page; one that the end cuts has to. */
+static void map_load_uniform(struct kunit *test)
+{
+	struct fixture *f = make_map(test, 3 * ENTRY + 5 * GROUP / 4);
+	unsigned int state;
+
+	for (state = DM_CHAIN_DATA; state <= DM_CHAIN_DAMAGED; state++) {
+		memset(f->words, state * 0x55, sizeof(f->words));
+		load(test, f, 2 * (state - 1), 2);
+		check_all(test, f);
+	}
+	KUNIT_EXPECT_EQ(test, atomic64_read(&f->map.pages), 0);
+	change(test, f, 77, 1, DM_CHAIN_ZERO);
+	check_all(test, f);
+	memset(f->words, 0x55, sizeof(f->words));
+	load(test, f, 6, 2);
+	check_all(test, f);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&f->map.pages), 2);
+	chain_statemap_exit(&f->map);
+}
+
+/* One half of an entry is in use before the other one has been read. */
+static void map_load_beside(struct kunit *test)
+{
+	struct fixture *f = make_map(test, 2 * ENTRY);
+
+	change(test, f, 0, GROUP, DM_CHAIN_DATA);
+	memset(f->words, 0x55, sizeof(f->words));
+	load(test, f, 1, 1);
+	check_all(test, f);
+	memset(f->words, 0xaa, sizeof(f->words));
+	load(test, f, 2, 1);
+	change(test, f, 3 * GROUP, GROUP, DM_CHAIN_ZERO);
+	check_all(test, f);
 	chain_statemap_exit(&f->map);
 }
 
@@ -247,9 +287,9 @@ static void map_load_beyond(struct kunit *test)
 	struct fixture *f = make_map_to_grow(test, 100, 2 * ENTRY);
 
 	memset(f->words, 0x55, sizeof(f->words));
-	load(test, f, 0);
+	load(test, f, 0, 1);
 	memset(f->words, 0x55, sizeof(f->words));
-	load(test, f, 1);
+	load(test, f, 1, 1);
 	grow(test, f, 2 * ENTRY);
 	check_all(test, f);
 	chain_statemap_exit(&f->map);
@@ -265,7 +305,7 @@ static void map_damaged(struct kunit *test)
 	memset(f->words, 0, sizeof(f->words));
 	for (i = 0; i < GROUP; i += 1 + i % 5)
 		chain_state_put(f->words, i, DM_CHAIN_DAMAGED);
-	load(test, f, 2);
+	load(test, f, 2, 1);
 	for (state = 0; state < 3; state++) {
 		change(test, f, ENTRY + 100, 1000, state);
 		check_all(test, f);
@@ -424,6 +464,8 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(map_borders),
 	KUNIT_CASE(map_whole_entries),
 	KUNIT_CASE(map_load),
+	KUNIT_CASE(map_load_uniform),
+	KUNIT_CASE(map_load_beside),
 	KUNIT_CASE(map_load_beyond),
 	KUNIT_CASE(map_damaged),
 	KUNIT_CASE(map_random),

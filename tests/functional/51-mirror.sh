@@ -146,7 +146,7 @@ done
 # --- before it is ready
 
 stack 2 8M
-run_ok "slowly" dmchain mirror d t.img --format chain --speed 256K --background
+run_ok "slowly" dmchain mirror d t.img --format chain --speed 32K --background
 wait_for 20 status_is running
 refused 1 "is not ready" "no pivot before it is ready" dmchain pivot d
 write --ops 40 --seed $((++seed))

@@ -208,6 +208,9 @@ struct dm_chain_layer {
 	__u8	decision[16];
 };
 
+/* Don't wait: data_bytes, zero_bytes, damaged_bytes count what has been read. */
+#define DM_CHAIN_LAYERS_QUICK	0x1
+
 /**
  * struct dm_chain_layers - the layers of an open disk, top first
  * @major: in: of the dm device
@@ -215,10 +218,12 @@ struct dm_chain_layer {
  * @nr: in: room in the array; out: layers there are (may be more)
  * @layer_size: in: sizeof(struct dm_chain_layer) of the caller
  * @layers: in: user address of the array
- * @flags: zero
+ * @flags: in: DM_CHAIN_LAYERS_*
  * @pad: zero
  *
- * Attached devices in other roles come after the layers. Errors: ENODEV.
+ * Attached devices in other roles come after the layers. Maps are read in the
+ * background; without DM_CHAIN_LAYERS_QUICK what is left of them is read before they
+ * are counted. Errors: ENODEV, EINTR (killed), ENOMEM.
  */
 struct dm_chain_layers {
 	__u32	major;
