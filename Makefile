@@ -173,7 +173,7 @@ check: ## all tests; K=6.12 and T=PATTERN select some
 check-long: ## all tests, also those that take hours
 	$(quiet)O=$(O) tests/run-check --long $(if $(K),--kernels "$(K)") $(if $(T),--tests "$(T)")
 
-bench: ## measure the I/O path against other targets
+bench: ## measure the I/O path against other targets; BENCH="depth first" selects
 	$(quiet)O=$(O) tests/bench/run
 
 vm: ## a shell in a VM with module and controller; K=6.1, 6.12 or debug

@@ -1,158 +1,66 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# In the VM: the measurements. All on RAM disks, so that a target's own work is
-# what differs. A result is a line "NAME NS" in $results; table.awk does the
-# rest.
+# In the VM: writes to what is not there yet, and flushes, beside dm-linear and the
+# targets that do copy-on-write. RAM disks have no cache that a flush would have to
+# write back, so dm-linear's flushes end above it; null_blk has one.
 
 set -euo pipefail
+# shellcheck source=tests/bench/lib.sh
+. "$(dirname "$0")/lib.sh"
 
-blocks=32768				# of 4 KiB: a disk of 128 MiB
-size=$((blocks * 4096))
-sectors=$((size / 512))
-deep=32
-results=/tmp/results
-: >$results
+load_module
+ram_disks 80 400
+modprobe null_blk nr_devices=0
 
-die()
+make_one()
 {
-	echo "bench: $*" >&2
-	exit 1
+	make_chain one $size 0:$size:0 1
 }
 
-# What a debug kernel or module does beside the work would be measured, too
-if [ -e /proc/lockdep ] || [ -e /sys/kernel/debug/kmemleak ] || grep -qw __kasan_check_read /proc/kallsyms; then
-	die "this is a debug kernel: its figures mean nothing"
-fi
-modprobe dm-chain
-! grep -q '__ksymtab_chain_locks_try' /proc/kallsyms ||
-	die "dm-chain.ko was built for KUnit: its figures mean nothing"
-
-#----------------------------------------------------------------
-# Devices
-#----------------------------------------------------------------
-
-modprobe brd rd_nr=44 rd_size=$((400 * 1024)) max_part=0
-next_ram=0
-
-# A RAM disk that nobody has, in $ram
-take_ram()
+make_64()
 {
-	ram=/dev/ram$next_ram
-	next_ram=$((next_ram + 1))
+	make_chain 64 $size 0:$size:0 64
 }
 
-fill()
+# Disks that first writes go to: their pages are there, what was on them is not
+prepare()
 {
-	dd if=/dev/zero of="$1" bs=1M count=128 oflag=direct status=none
+	take_rams 5
+	base_ram=$ram first_ram=${rams[1]} cow_ram=${rams[2]} pool_ram=${rams[3]} meta_ram=${rams[4]}
+	fill "$base_ram"
+	fill "$first_ram" 160
+	fill "$cow_ram" 160
+	fill "$pool_ram" 160
 }
 
-# warm NAME: reads build the lookup below the top, a chunk for each miss
-warm()
+# make_cached NAME: 160 MiB with a volatile cache of 64 MiB. Kernels differ in what they
+# call it, if NAME is not nullb and a number
+make_cached()
 {
-	local before=none now i
-	for ((i = 0; i < 40; i++)); do
-		dd if="/dev/mapper/$1" of=/dev/null bs=64k iflag=direct status=none
-		now=$(dmsetup status "$1")
-		[ "$now" != "$before" ] || [[ $now != *unmerged=0* ]] || return 0
-		before=$now
-	done
-	die "$1: the lookup does not settle: $now"
-}
-
-# A chain of $deep layers with three parts of $size each: in the first every
-# layer holds a block out of $deep, in the second the same in runs of 128 KiB,
-# the third is all in the top
-deep_chain()
-{
-	local i
-	take_ram
-	dmchain create $ram --size $((3 * size)) >/dev/null
-	dmchain open deep $ram
-	for ((i = 0; i < deep; i++)); do
-		if [ $i -gt 0 ]; then
-			take_ram
-			dmchain snapshot "deep=$ram" >/dev/null
-		fi
-		fio --filename=/dev/mapper/deep --direct=1 --ioengine=psync --size=$size \
-			--name=a --bs=4k --offset=$((i * 4))k \
-			--rw=write:$((4 * (deep - 1)))k --number_ios=$((blocks / deep)) \
-			--name=b --bs=128k --offset=$((size / 1024 + i * 128))k \
-			--rw=write:$((128 * (deep - 1)))k --number_ios=$((blocks / 32 / deep)) \
-			>/dev/null
-	done
-	dd if=/dev/zero of=/dev/mapper/deep bs=1M count=128 seek=256 oflag=direct \
-		status=none
-	warm deep
-}
-
-setup()
-{
-	echo "# devices" >&2
-	take_ram
-	fill $ram
-	dmsetup create linear --table "0 $sectors linear $ram 0"
-	take_ram
-	one_ram=$ram
-	dmchain create $ram --size $size >/dev/null
-	dmchain open one $ram
-	fill /dev/mapper/one
-	deep_chain
-	take_ram
-	first_ram=$ram
-	dd if=/dev/zero of=$ram bs=1M count=160 oflag=direct status=none
-	take_ram
-	base_ram=$ram
-	fill $base_ram
-	take_ram
-	cow_ram=$ram
-	dd if=/dev/zero of=$ram bs=1M count=160 oflag=direct status=none
-	take_ram
-	pool_ram=$ram
-	dd if=/dev/zero of=$ram bs=1M count=160 oflag=direct status=none
-	take_ram
-	meta_ram=$ram
-	dmsetup status | sed -n '/: 0 [0-9]* chain /s/^/# /p' >&2
+	local dir=/sys/kernel/config/nullb/$1
+	mkdir "$dir"
+	echo 1 >"$dir/memory_backed"
+	echo 160 >"$dir/size"
+	echo 4096 >"$dir/blocksize"
+	echo 64 >"$dir/cache_size"
+	echo 0 >"$dir/irqmode"
+	echo 1 >"$dir/power"
+	[ "$(<"/sys/block/$1/queue/write_cache")" = "write back" ] ||
+		die "$1 has no cache"
+	fill "/dev/$1" 160
 }
 
 #----------------------------------------------------------------
-# Measuring
+# On RAM disks
 #----------------------------------------------------------------
-
-# measure NAME DEVICE RW IOS [FIO OPTIONS]
-measure()
-{
-	local name=$1 dev=$2 rw=$3 ios=$4 ms out=/tmp/fio.json
-	shift 4
-	fio --name=m --filename="$dev" --rw="$rw" --bs=4k --size=$size --direct=1 \
-		--ioengine=libaio --iodepth=1 --number_ios="$ios" \
-		--randrepeat=1 --gtod_reduce=1 --thinktime=0 \
-		--output-format=json --output=$out "$@" ||
-		die "$name: fio failed"
-	ms=$(jq '.jobs[0] | .read.runtime + .write.runtime' $out)
-	ran=$(jq '.jobs[0] | .read.total_ios + .write.total_ios' $out)
-	[ "$ran" = "$ios" ] || die "$name: $ran of $ios I/Os"
-	[ "$ms" -ge 200 ] || die "$name: $ms ms are too few to be measured"
-	echo "$name $((ms * 1000000 / ios))" >>$results
-	echo "# $name $((ms * 1000000 / ios))" >&2
-}
-
-wanted()
-{
-	[ -z "$ONLY" ] || [[ $1 =~ $ONLY ]]
-}
-
-# hit NAME DEVICE RW
-hit()
-{
-	! wanted "$1" || measure "$1" "$2" "$3" $blocks --norandommap "${@:4}"
-}
 
 # synced NAME DEVICE: each write followed by a flush
 synced()
 {
-	! wanted "$1" || measure "$1" "$2" randwrite $blocks --norandommap --fsync=1 \
-		"${@:3}"
+	wanted "$1" || return 0
+	need "$2"
+	measure "$1" "$2" randwrite $blocks --norandommap --fsync=1
 }
 
 # first NAME DEVICE [OPTIONS]: each block once
@@ -161,32 +69,35 @@ first()
 	measure "$1" "$2" randwrite $blocks --random_generator=lfsr "${@:3}"
 }
 
-#----------------------------------------------------------------
-# First writes: a new disk each time
-#----------------------------------------------------------------
+# chain_over DISK: a new chain on DISK, over a full base
+chain_over()
+{
+	dd if=/dev/zero of="$1" bs=4k count=1 oflag=direct status=none
+	dmchain create "$1" --backing "$base_ram" --backing-format raw \
+		--size $size --force >/dev/null
+	dmchain open first "$1"
+}
 
-# A chain over a full base
 chain_first()
 {
 	wanted "$1" || return 0
-	dd if=/dev/zero of=$first_ram bs=4k count=1 oflag=direct status=none
-	dmchain create $first_ram --backing $base_ram --backing-format raw \
-		--size $size --force >/dev/null
-	dmchain open first $first_ram
+	chain_over "$first_ram"
 	first "$@"
 	dmchain close first
 }
 
 linear_first()
 {
-	! wanted "$1" || first "$@"
+	wanted "$1" || return 0
+	need "$2"
+	first "$@"
 }
 
 # A writable snapshot of the base, 4 KiB chunks, its exceptions on disk
 snapshot_first()
 {
 	wanted "$1" || return 0
-	dd if=/dev/zero of=$cow_ram bs=1M count=1 oflag=direct status=none
+	dd if=/dev/zero of="$cow_ram" bs=1M count=1 oflag=direct status=none
 	dmsetup create first --table "0 $sectors snapshot $base_ram $cow_ram P 8"
 	first "$@"
 	dmsetup remove first
@@ -195,7 +106,7 @@ snapshot_first()
 # A thin disk; blocks of 64 KiB are the smallest there are
 pool_make()
 {
-	dd if=/dev/zero of=$meta_ram bs=1M count=1 oflag=direct status=none
+	dd if=/dev/zero of="$meta_ram" bs=1M count=1 oflag=direct status=none
 	dmsetup create pool --table "0 $((160 * 2048)) thin-pool $meta_ram $pool_ram 128 0 1 skip_block_zeroing"
 	dmsetup message pool 0 "create_thin 0"
 }
@@ -210,21 +121,71 @@ thin_first()
 	dmsetup remove pool
 }
 
+#----------------------------------------------------------------
+# On devices with a cache: how many writes and flushes they see, too
+#----------------------------------------------------------------
+
+# Writes and flushes that a device has completed
+device_ios()
+{
+	awk '{ print $5, $16 }' "/sys/block/$1/stat"
+}
+
+# counted NAME NULLB COMMAND...: for each of the guest's writes, which has a flush
+counted()
+{
+	local name=$1 disk=$2 before
+	shift 2
+	before=$(device_ios "$disk")
+	"$@"
+	echo "$name $before $(device_ios "$disk") $blocks" >>/tmp/counts
+}
+
+linear_cached()	# linear_cached NAME COMMAND [OPTIONS]
+{
+	wanted "$1" || return 0
+	dmsetup create cached --table "0 $sectors linear /dev/nullb0 0"
+	counted "$1" nullb0 "$2" "$1" /dev/mapper/cached "${@:3}"
+	dmsetup remove cached
+}
+
+chain_cached()	# chain_cached NAME COMMAND [OPTIONS]
+{
+	wanted "$1" || return 0
+	chain_over /dev/nullb1
+	[ "$2" = first ] || fill /dev/mapper/first
+	counted "$1" nullb1 "$2" "$1" /dev/mapper/first "${@:3}"
+	dmchain close first
+}
+
+cached_round()
+{
+	linear_cached first+fsync-cached:linear first --fsync=1
+	limit=1.5
+	chain_cached first+fsync-cached:chain first --fsync=1
+	limit=
+	linear_cached rewrite+fsync-cached:linear synced
+	chain_cached rewrite+fsync-cached:chain synced
+}
+
+counts()
+{
+	[ -e /tmp/counts ] || return 0
+	echo
+	echo "Writes and flushes of the device for each write and flush of the guest:"
+	echo
+	awk '{ split($1, name, ":")
+		printf "%-24s %-12s %6.2f %6.2f\n", name[1], name[2], ($4 - $2) / $6, ($5 - $3) / $6
+	}' /tmp/counts | sort -u
+}
+
+#----------------------------------------------------------------
+
 measure_round()
 {
-	hit read:linear /dev/mapper/linear randread
-	hit read:1-layer /dev/mapper/one randread
-	hit read:$deep-top /dev/mapper/deep randread --offset=$((2 * size))
-	hit read:$deep-below-128k /dev/mapper/deep randread --offset=$size
-	hit read:$deep-below-4k /dev/mapper/deep randread
-
-	hit rewrite:linear /dev/mapper/linear randwrite
-	hit rewrite:1-layer /dev/mapper/one randwrite
-	hit rewrite:$deep-top /dev/mapper/deep randwrite --offset=$((2 * size))
-
 	synced rewrite+fsync:linear /dev/mapper/linear
-	synced rewrite+fsync:1-layer /dev/mapper/one
-	synced rewrite+fsync:$deep-top /dev/mapper/deep --offset=$((2 * size))
+	synced rewrite+fsync:1 /dev/mapper/one
+	synced rewrite+fsync:64 /dev/mapper/64
 
 	linear_first first:linear /dev/mapper/linear
 	chain_first first:chain /dev/mapper/first
@@ -232,44 +193,21 @@ measure_round()
 	thin_first first:thin /dev/mapper/first
 
 	linear_first first+fsync:linear /dev/mapper/linear --fsync=1
+	limit=1.5
 	chain_first first+fsync:chain /dev/mapper/first --fsync=1
+	limit=
 	snapshot_first first+fsync:snapshot /dev/mapper/first --fsync=1
 	thin_first first+fsync:thin /dev/mapper/first --fsync=1
+
+	cached_round
 }
 
-#----------------------------------------------------------------
-# What the gate costs: the same disk, with the module as it is and without it
-#----------------------------------------------------------------
-
-# with_module FILE NAME
-with_module()
-{
-	dmchain close one
-	rmmod dm-chain
-	insmod "$1"
-	dmchain open one "$one_ram"
-	hit "$2" /dev/mapper/one randread
-}
-
-gate_rounds()
-{
-	local ko
-	wanted gate || return 0
-	ko=$(modinfo -n dm-chain)
-	dmsetup remove deep
-	for ((round = 1; round <= ROUNDS; round++)); do
-		with_module /build/ungated/kmod/dm-chain.ko gate:without
-		with_module "$ko" gate:with
-	done
-}
-
-setup
+prepare
+make_cached nullb0
+make_cached nullb1
 for ((round = 1; round <= ROUNDS; round++)); do
 	echo "# round $round" >&2
 	measure_round
 done
-gate_rounds
-echo
-echo "Linux $(uname -r), $(fio --version), 4 KiB, queue depth 1, $ROUNDS rounds:"
-echo
-/src/tests/bench/table.awk $results
+tables "4 KiB, queue depth 1"
+counts

@@ -7,33 +7,16 @@
 # states, as the kernel tells it.
 
 set -euo pipefail
+# shellcheck source=tests/bench/lib.sh
+. "$(dirname "$0")/lib.sh"
 
 mib=$JOB_MIB
 sectors=$((mib * 2048))
-results=/tmp/results
-: >$results
 
-die()
-{
-	echo "bench: $*" >&2
-	exit 1
-}
-
-modprobe dm-chain
+load_module
 modprobe brd rd_nr=6 rd_size=$(((mib + 96) * 1024)) max_part=0
 modprobe dm-snapshot
 modprobe dm-mirror
-
-wanted()
-{
-	[ -z "$ONLY" ] || [[ $1 =~ $ONLY ]]
-}
-
-result()	# result NAME NS
-{
-	echo "$1 $2" >>$results
-	echo "# $1 $2" >&2
-}
 
 # moved NAME NS: what took so long, for each MiB
 moved()

@@ -8,6 +8,8 @@
 # each 32 of them; that time is the command's and the kernel's.
 
 set -euo pipefail
+# shellcheck source=tests/bench/lib.sh
+. "$(dirname "$0")/lib.sh"
 
 mib=128
 sectors=$((mib * 2048))
@@ -15,21 +17,10 @@ results=/tmp/pauses
 : >$results
 cd /tmp
 
-die()
-{
-	echo "bench: $*" >&2
-	exit 1
-}
-
-modprobe dm-chain
+load_module
 modprobe brd rd_nr=12 rd_size=$((256 * 1024)) max_part=0
 modprobe dm-thin-pool
 modprobe nbd max_part=0
-
-wanted()
-{
-	[ -z "$ONLY" ] || [[ $1 =~ $ONLY ]]
-}
 
 fill()
 {
