@@ -125,10 +125,10 @@ thin_first()
 # On devices with a cache: how many writes and flushes they see, too
 #----------------------------------------------------------------
 
-# Writes and flushes that a device has completed
+# Writes, sectors written and flushes that a device has completed
 device_ios()
 {
-	awk '{ print $5, $16 }' "/sys/block/$1/stat"
+	awk '{ print $5, $7, $16 }' "/sys/block/$1/stat"
 }
 
 # counted NAME NULLB COMMAND...: for each of the guest's writes, which has a flush
@@ -138,6 +138,7 @@ counted()
 	shift 2
 	before=$(device_ios "$disk")
 	"$@"
+	[ "$before" != "$(device_ios "$disk")" ] || die "$name: $disk has counted nothing"
 	echo "$name $before $(device_ios "$disk") $blocks" >>/tmp/counts
 }
 
@@ -172,11 +173,15 @@ counts()
 {
 	[ -e /tmp/counts ] || return 0
 	echo
-	echo "Writes and flushes of the device for each write and flush of the guest:"
+	echo "What the device sees of a write and a flush of the guest (a flush without data"
+	echo "counts as a write, too):"
 	echo
-	awk '{ split($1, name, ":")
-		printf "%-24s %-12s %6.2f %6.2f\n", name[1], name[2], ($4 - $2) / $6, ($5 - $3) / $6
-	}' /tmp/counts | sort -u
+	awk 'BEGIN { printf "%-22s %-15s %9s %8s %8s\n", "workload", "target", "writes", "KiB", "flushes" }
+	{
+		split($1, name, ":")
+		printf "%-22s %-15s %9.2f %8.2f %8.2f\n", name[1], name[2], ($5 - $2) / $8,
+			($6 - $3) / 2 / $8, ($7 - $4) / $8
+	}' /tmp/counts | awk '!seen[$0]++'
 }
 
 #----------------------------------------------------------------
