@@ -29,7 +29,7 @@ help:	## this list
 	@echo
 	@sed -n 's/^#   /  /p' $(top)/Makefile
 
-.PHONY: help all demo check check-long bench vm install docs clean
+.PHONY: help all demo check check-long bench curves vm install docs clean
 
 # --- Kernel module: one build directory for each kernel. 6.1's kbuild writes
 # beside the sources, so these are copied there first.
@@ -175,6 +175,9 @@ check-long: ## all tests, also those that take hours
 
 bench: ## measure the I/O path against other targets; BENCH="depth first" selects
 	$(quiet)O=$(O) tests/bench/run
+
+curves: ## measure the cost of a read against depth, size and run; renew the plots
+	$(quiet)O=$(O) BENCH=curves tests/bench/run
 
 vm: ## a shell in a VM with module and controller; K=6.1, 6.12 or debug
 	$(quiet)O=$(O) tests/vm/run --kernel $(or $(K),$(KERNEL),6.12) --shell
