@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # In the VM: a chain in an image file, by way of a loop device with direct I/O, beside
-# that loop device alone and beside direct I/O to a file; all on one ext4.
+# that loop device alone, one under dm-linear, and direct I/O to a file; all on one ext4.
 
 set -euo pipefail
 # shellcheck source=tests/bench/lib.sh
@@ -27,6 +27,7 @@ prepare()
 	dmchain create $dir/full --size $size >/dev/null
 	dmchain open full $dir/full
 	fill /dev/mapper/full
+	dmsetup create linear --table "0 $sectors linear $loop 0"
 	[ "$(losetup --list --noheadings --output DIO | sort -u | tr -d ' ')" = 1 ] ||
 		die "a loop device goes through the page cache"
 }
@@ -35,6 +36,7 @@ prepare()
 beside()
 {
 	hit "$1:loop" "$loop" "$2"
+	hit "$1:linear-on-loop" /dev/mapper/linear "$2"
 	hit "$1:ext4" $dir/plain "$2"
 	hit "$1:chain-on-loop" /dev/mapper/full "$2"
 }
