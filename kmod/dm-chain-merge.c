@@ -6,8 +6,10 @@
  * two low bits tell what it is:
  *
  *	owner	all blocks have the owner in the word itself
- *	runs	struct chain_runs, sorted, up to 1 KiB; an index when they are many
- *	page	CHAIN_CHUNK_BLOCKS u16 owners, when runs would take more
+ *	runs	struct chain_runs, sorted, when they are few
+ *	ranks	struct chain_ranks, up to 1 KiB: which block begins a run, by which the
+ *		run of another is counted
+ *	page	CHAIN_CHUNK_BLOCKS u16 owners, when ranks would take more
  *
  * Words live in leaves of 512 (a page), allocated when first needed and kept
  * until the lookup goes: 1 MiB for a TiB of 4 KiB blocks that were looked at.
@@ -27,6 +29,7 @@
 #define LEAF_SHIFT	9
 #define LEAF_WORDS	512U
 
+#define TAG_RANKS	0UL		/* or NULL */
 #define TAG_OWNER	1UL
 #define TAG_RUNS	2UL
 #define TAG_PAGE	3UL
@@ -38,25 +41,28 @@ struct chain_run {
 	u16 owner;
 };
 
-/*
- * @run[0] starts at 0; @run[@nr] ends the last one, so that all have an end. If
- * there are more than RUNS_FEW an index follows: for each segment of the chunk,
- * and behind the last one, which run its first block is in.
- */
+/* @run[0] starts at 0; @run[@nr] ends the last one, so that all have an end. */
 struct chain_runs {
 	struct rcu_head rcu;
 	u32 nr;
 	struct chain_run run[];
 };
 
-#define RUNS_FEW	16U
-#define SEGMENT_SHIFT	7
-#define SEGMENTS	(CHAIN_CHUNK_BLOCKS >> SEGMENT_SHIFT)
+#define RUNS_FEW	32U
 
-#define RUNS_PLAIN(nr)	(offsetof(struct chain_runs, run) + \
-			 ((nr) + 1) * sizeof(struct chain_run))
-#define RUNS_MAX	((1024 - RUNS_PLAIN(0) - SEGMENTS - 1) / \
-			 sizeof(struct chain_run))
+/*
+ * @starts has a bit for each block of the chunk, @before the number of those that are
+ * set in the words before: counting the rest in a block's own word gives its run.
+ */
+struct chain_ranks {
+	struct rcu_head rcu;
+	u32 nr;
+	u64 starts[CHAIN_CHUNK_BLOCKS / 64];
+	u16 before[CHAIN_CHUNK_BLOCKS / 64];
+	u16 owner[];
+};
+
+#define RANKS_MAX	((1024 - offsetof(struct chain_ranks, owner)) / sizeof(u16))
 
 struct chain_leaf {
 	void __rcu *word[LEAF_WORDS];
@@ -74,8 +80,7 @@ struct chain_merge {
 };
 
 static_assert(CHAIN_CHUNK_BLOCKS * sizeof(u16) <= PAGE_SIZE);
-static_assert(RUNS_PLAIN(RUNS_MAX) + SEGMENTS + 1 <= 1024);
-static_assert(RUNS_MAX <= U8_MAX);
+static_assert(RUNS_FEW < RANKS_MAX);
 
 static unsigned long tag_of(const void *word)
 {
@@ -120,7 +125,7 @@ struct chain_merge *chain_merge_create(u64 blocks, gfp_t gfp)
 
 static void free_word(void *word)
 {
-	if (tag_of(word) == TAG_RUNS)
+	if (tag_of(word) == TAG_RUNS || tag_of(word) == TAG_RANKS)
 		kfree(untag(word));
 	else if (tag_of(word) == TAG_PAGE)
 		free_page((unsigned long)untag(word));
@@ -176,22 +181,11 @@ static const void *read_word(const struct chain_merge *m, u64 chunk)
 				     rcu_read_lock_sched_held());
 }
 
-static u8 *index_of(const struct chain_runs *runs)
-{
-	return (u8 *)&runs->run[runs->nr + 1];
-}
-
 static const struct chain_run *find_run(const struct chain_runs *runs, u32 at)
 {
 	const struct chain_run *run = runs->run;
 	u32 n = runs->nr;
 
-	if (n > RUNS_FEW) {
-		const u8 *index = index_of(runs) + (at >> SEGMENT_SHIFT);
-
-		run += index[0];
-		n = index[1] - index[0] + 1;
-	}
 	while (n > 1) {
 		u32 half = n / 2;
 
@@ -200,6 +194,19 @@ static const struct chain_run *find_run(const struct chain_runs *runs, u32 at)
 		n -= half;
 	}
 	return run;
+}
+
+static u16 rank_owner(const struct chain_ranks *ranks, u32 at)
+{
+	u64 upto = ranks->starts[at / 64] & (~0ULL >> (63 - at % 64));
+
+	return ranks->owner[ranks->before[at / 64] + hweight64(upto) - 1];
+}
+
+static u32 rank_run(const struct chain_ranks *ranks, u32 at)
+{
+	return find_next_bit((const unsigned long *)ranks->starts, CHAIN_CHUNK_BLOCKS,
+			     at + 1) - at;
 }
 
 static u32 page_run(const u16 *owners, u32 at, u32 max)
@@ -229,10 +236,13 @@ static u16 word_lookup(const void *word, u32 at, u32 max, u32 *run)
 		owners = untag(word);
 		*run = page_run(owners, at, max);
 		return owners[at];
-	default:
-		*run = CHAIN_CHUNK_BLOCKS - at;
-		return CHAIN_OWNER_WALK;
 	}
+	if (word) {
+		*run = rank_run(word, at);
+		return rank_owner(word, at);
+	}
+	*run = CHAIN_CHUNK_BLOCKS - at;
+	return CHAIN_OWNER_WALK;
 }
 
 /* The shorter kind of reader: what is freed waits for it as for the other. */
@@ -248,8 +258,10 @@ u16 chain_merge_owner(const struct chain_merge *m, u64 block)
 		owner = ((const u16 *)untag(word))[at];
 	else if (tag_of(word) == TAG_RUNS)
 		owner = find_run(untag(word), at)->owner;
+	else if (tag_of(word) == TAG_OWNER)
+		owner = word_owner(word);
 	else
-		owner = word ? word_owner(word) : CHAIN_OWNER_WALK;
+		owner = word ? rank_owner(word, at) : CHAIN_OWNER_WALK;
 	rcu_read_unlock_sched();
 	return owner;
 }
@@ -304,13 +316,13 @@ static u16 owner_at(const u16 *owners, u32 n, u32 at)
 	return at < n ? owners[at] : CHAIN_OWNER_WALK;
 }
 
-/* Runs in @owners; counting stops when they are too many for an array. */
+/* Runs in @owners; counting stops when they are too many for less than a page. */
 static u32 count_runs(const u16 *owners, u32 n)
 {
 	bool tail = n < CHAIN_CHUNK_BLOCKS && owners[n - 1] != CHAIN_OWNER_WALK;
 	u32 i, nr = 1 + tail;
 
-	for (i = 1; i < n && nr <= RUNS_MAX; i++)
+	for (i = 1; i < n && nr <= RANKS_MAX; i++)
 		nr += owners[i] != owners[i - 1];
 	return nr;
 }
@@ -319,38 +331,30 @@ static size_t content_bytes(u32 nr)
 {
 	if (nr == 1)
 		return 0;
-	if (nr > RUNS_MAX)
-		return PAGE_SIZE;
-	return kmalloc_size_roundup(RUNS_PLAIN(nr) +
-				    (nr > RUNS_FEW ? SEGMENTS + 1 : 0));
+	if (nr <= RUNS_FEW)
+		return kmalloc_size_roundup(offsetof(struct chain_runs, run[nr + 1]));
+	if (nr <= RANKS_MAX)
+		return kmalloc_size_roundup(offsetof(struct chain_ranks, owner[nr]));
+	return PAGE_SIZE;
 }
 
 static size_t word_bytes(const void *word)
 {
-	const struct chain_runs *runs;
-
 	switch (tag_of(word)) {
 	case TAG_RUNS:
-		runs = untag(word);
-		return content_bytes(runs->nr);
+		return content_bytes(((const struct chain_runs *)untag(word))->nr);
 	case TAG_PAGE:
 		return PAGE_SIZE;
-	default:
+	case TAG_OWNER:
 		return 0;
 	}
+	return word ? content_bytes(((const struct chain_ranks *)word)->nr) : 0;
 }
 
-static void make_index(struct chain_runs *runs)
+/* Does a run begin at @at? */
+static bool begins(const u16 *owners, u32 n, u32 at)
 {
-	u8 *index = index_of(runs);
-	u32 s, r = 0;
-
-	for (s = 0; s < SEGMENTS; s++) {
-		while (runs->run[r + 1].start <= s << SEGMENT_SHIFT)
-			r++;
-		index[s] = r;
-	}
-	index[SEGMENTS] = runs->nr - 1;
+	return !at || owner_at(owners, n, at) != owner_at(owners, n, at - 1);
 }
 
 static void *make_runs(const u16 *owners, u32 n, u32 nr, gfp_t gfp)
@@ -361,19 +365,34 @@ static void *make_runs(const u16 *owners, u32 n, u32 nr, gfp_t gfp)
 	if (!runs)
 		return NULL;
 	for (at = 0; at < CHAIN_CHUNK_BLOCKS && r < nr; at++) {
-		u16 owner = owner_at(owners, n, at);
-
-		if (at && owner == runs->run[r - 1].owner)
+		if (!begins(owners, n, at))
 			continue;
 		runs->run[r].start = at;
-		runs->run[r++].owner = owner;
+		runs->run[r++].owner = owner_at(owners, n, at);
 	}
 	runs->run[nr].start = CHAIN_CHUNK_BLOCKS;
 	runs->run[nr].owner = CHAIN_OWNER_WALK;
 	runs->nr = nr;
-	if (nr > RUNS_FEW)
-		make_index(runs);
 	return tagged(runs, TAG_RUNS);
+}
+
+static void *make_ranks(const u16 *owners, u32 n, u32 nr, gfp_t gfp)
+{
+	struct chain_ranks *ranks = kzalloc(content_bytes(nr), gfp);
+	u32 at, r = 0;
+
+	if (!ranks)
+		return NULL;
+	for (at = 0; at < CHAIN_CHUNK_BLOCKS; at++) {
+		if (at % 64 == 0)
+			ranks->before[at / 64] = r;
+		if (!begins(owners, n, at))
+			continue;
+		ranks->starts[at / 64] |= 1ULL << (at % 64);
+		ranks->owner[r++] = owner_at(owners, n, at);
+	}
+	ranks->nr = nr;
+	return ranks;
 }
 
 static void *make_page(const u16 *owners, u32 n, gfp_t gfp)
@@ -392,8 +411,10 @@ static void *make_word(const u16 *owners, u32 n, u32 nr, gfp_t gfp)
 {
 	if (nr == 1)
 		return owner_word(owners[0]);
-	if (nr <= RUNS_MAX)
+	if (nr <= RUNS_FEW)
 		return make_runs(owners, n, nr, gfp);
+	if (nr <= RANKS_MAX)
+		return make_ranks(owners, n, nr, gfp);
 	return make_page(owners, n, gfp);
 }
 
@@ -404,6 +425,7 @@ static void free_page_rcu(struct rcu_head *head)
 
 static void retire_word(void *word)
 {
+	struct chain_ranks *ranks = word;
 	struct chain_runs *runs;
 
 	if (tag_of(word) == TAG_RUNS) {
@@ -411,6 +433,8 @@ static void retire_word(void *word)
 		kfree_rcu(runs, rcu);
 	} else if (tag_of(word) == TAG_PAGE) {
 		call_rcu(&virt_to_page(untag(word))->rcu_head, free_page_rcu);
+	} else if (tag_of(word) == TAG_RANKS && ranks) {
+		kfree_rcu(ranks, rcu);
 	}
 }
 

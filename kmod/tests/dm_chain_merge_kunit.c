@@ -14,8 +14,8 @@
 #include "../dm-chain-merge.h"
 
 #define N	CHAIN_CHUNK_BLOCKS
-/* As the header of a run array and its runs come to: see dm-chain-merge.c. */
-#define RUNS_IN_1K	245
+/* As the header of ranks and its owners come to: see dm-chain-merge.c. */
+#define RUNS_IN_1K	340
 
 static struct chain_merge *make_merge(struct kunit *test, u64 blocks)
 {
@@ -153,12 +153,12 @@ static size_t model_bytes(unsigned int nr)
 		return 0;
 	if (nr > RUNS_IN_1K)
 		return PAGE_SIZE;
-	return kmalloc_size_roundup(20 + 4 * (nr + 1) + (nr > 16 ? 17 : 0));
+	return kmalloc_size_roundup(nr <= 32 ? 20 + 4 * (nr + 1) : 344 + 2 * nr);
 }
 
 static const unsigned int run_counts[] = {
-	1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 18, 31, 32, 100, RUNS_IN_1K - 1, RUNS_IN_1K,
-	RUNS_IN_1K + 1, 300, 1000, N - 1, N
+	1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 18, 31, 32, 33, 34, 63, 64, 65, 100, 300,
+	RUNS_IN_1K - 1, RUNS_IN_1K, RUNS_IN_1K + 1, 1000, N - 1, N
 };
 
 static void merge_encodings(struct kunit *test)
@@ -193,7 +193,7 @@ static void merge_encodings(struct kunit *test)
 /* From each encoding to each other, and to nothing and back. */
 static void merge_transitions(struct kunit *test)
 {
-	static const unsigned int nr[] = { 1, 3, 200, RUNS_IN_1K, 600 };
+	static const unsigned int nr[] = { 1, 3, 33, 200, RUNS_IN_1K, 600 };
 	struct chain_merge *m = make_merge(test, N);
 	u16 *owners = make_owners(test, 1);
 	unsigned int a, b, base = 0;
@@ -319,7 +319,7 @@ static void merge_large(struct kunit *test)
 	struct rnd_state rnd;
 
 	prandom_seed_state(&rnd, 5);
-	fill_runs(&rnd, owners, 17);
+	fill_runs(&rnd, owners, 33);
 	KUNIT_ASSERT_EQ(test, chain_merge_install(m, last, owners, GFP_KERNEL),
 			0);
 	check_chunk(test, m, last, owners);
