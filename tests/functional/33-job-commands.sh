@@ -218,10 +218,11 @@ same g "the disk is what it was"
 
 for what in "stream g --base 4" "commit g --base 1"; do
 	# shellcheck disable=SC2086 # words
-	dmchain $what --speed 8M >/dev/null 2>&1 &
+	dmchain $what --speed 256K >/dev/null 2>&1 &
 	wait_for 20 running g || fail "$what does not start"
 	kill -KILL $!
 	wait $! 2>/dev/null
+	dmchain job speed g 8M >/dev/null
 	run_ok "killed: ${what%% *} goes on" dmchain job wait g
 	[ "${what%% *}" = stream ] || run_ok "pivot" dmchain pivot g
 	same g "the disk is what it was"

@@ -16,7 +16,7 @@
 #include "dm-chain-format.h"
 #include "common.h"
 
-#define MAX_AREAS	32
+#define MAX_AREAS	256
 #define CHUNK		(1U << 20)
 
 /* From @from on, each @run bytes belong to the next layer; 0: all to the top. */
@@ -24,6 +24,9 @@ static struct area {
 	u64 from, len, run;
 } areas[MAX_AREAS];
 static unsigned int nr_areas;
+
+/* All layers have the same map, which is written once; without data. */
+static bool same;
 
 static struct chain_header *layers;
 static char **paths;
@@ -33,9 +36,11 @@ static u8 *buf;
 static void usage(void)
 {
 	fprintf(stderr,
-"usage: mkchain SIZE FROM:LENGTH:RUN[,FROM:LENGTH:RUN...] DEVICE...\n"
+"usage: mkchain [--same] SIZE FROM:LENGTH:RUN[,FROM:LENGTH:RUN...] DEVICE...\n"
 "The bottom is the first DEVICE. Of an area each RUN bytes belong to the next\n"
-"layer, from the bottom on and around; all to the top if RUN is 0.\n");
+"layer, from the bottom on and around; all to the top if RUN is 0.\n"
+"--same: all layers have the same map, that of the first DEVICE, and no data is\n"
+"written; of an area they have each second RUN bytes, or all if RUN is 0.\n");
 	exit(EX_USE);
 }
 
@@ -104,6 +109,8 @@ static void make_headers(u64 size)
 		make_ids(h);
 		if (!i)
 			continue;
+		if (same)
+			h->map_seed = layers[0].map_seed;
 		h->parent.format = DM_CHAIN_FORMAT_CHAIN;
 		h->parent.uuid = below->uuid;
 		h->parent.cid = below->cid;
@@ -133,14 +140,17 @@ static void write_header(int fd, unsigned int i)
 static u64 next_run(const struct area *a, unsigned int i, u64 *off)
 {
 	u64 end = a->from + a->len, run, more;
+	unsigned int turns = same ? 2 : nr;
 
 	if (!a->run) {
-		if (i != nr - 1)
+		if (i != nr - 1 && !same)
 			*off = end;
 		return end;
 	}
+	if (same)
+		i = 0;
 	run = (*off - a->from) / a->run;
-	more = (i + nr - run % nr) % nr;
+	more = (i + turns - run % turns) % turns;
 	if (more)
 		*off = a->from + (run + more) * a->run;
 	return min_u64(end, a->from + (run + more + 1) * a->run);
@@ -204,11 +214,12 @@ static void find_groups(u64 *first, u64 *last)
 	}
 }
 
-static void write_map(int fd, unsigned int i)
+/* Returns which groups there are. */
+static u64 *write_groups(int fd, unsigned int i)
 {
 	const struct chain_header *h = &layers[i];
-	u64 sectors = chain_presence_sectors(h), words[CHAIN_GROUP_WORDS], g, last, s;
-	u64 *presence = xzalloc(sectors * CHAIN_SECTOR_WORDS * sizeof(u64));
+	u64 words[CHAIN_GROUP_WORDS], g, last;
+	u64 *presence = xzalloc(chain_presence_sectors(h) * SECTOR);
 
 	for (find_groups(&g, &last); g <= last; g++) {
 		if (!group_states(i, g, words))
@@ -218,12 +229,24 @@ static void write_map(int fd, unsigned int i)
 		put(fd, paths[i], buf, DM_CHAIN_GROUP_BYTES,
 		    h->map_offset + g * DM_CHAIN_GROUP_BYTES);
 	}
-	for (s = 0; s < sectors; s++) {
+	return presence;
+}
+
+static void write_map(int fd, unsigned int i)
+{
+	const struct chain_header *h = &layers[i];
+	static u64 *presence;
+	u64 s;
+
+	if (!same || !i) {
+		free(presence);
+		presence = write_groups(fd, i);
+	}
+	for (s = 0; s < chain_presence_sectors(h); s++) {
 		chain_sector_encode(DM_CHAIN_PRESENCE_MAGIC, h->map_seed, s,
 				    presence + s * CHAIN_SECTOR_WORDS, buf);
 		put(fd, paths[i], buf, SECTOR, h->presence_offset + s * SECTOR);
 	}
-	free(presence);
 }
 
 static void write_layer(unsigned int i)
@@ -233,7 +256,7 @@ static void write_layer(unsigned int i)
 
 	if (fd < 0)
 		die("%s: %s", paths[i], strerror(errno));
-	for (k = 0; k < nr_areas; k++)
+	for (k = 0; k < nr_areas && !same; k++)
 		write_data(fd, i, &areas[k]);
 	write_map(fd, i);
 	write_header(fd, i);
@@ -246,6 +269,11 @@ int main(int argc, char **argv)
 	unsigned int i;
 
 	set_prog("mkchain");
+	if (argc > 1 && !strcmp(argv[1], "--same")) {
+		same = true;
+		argv++;
+		argc--;
+	}
 	if (argc < 4)
 		usage();
 	parse_areas(argv[2]);
