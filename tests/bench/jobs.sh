@@ -17,6 +17,8 @@ load_module
 modprobe brd rd_nr=6 rd_size=$(((mib + 96) * 1024)) max_part=0
 modprobe dm-snapshot
 modprobe dm-mirror
+modprobe dm-raid
+modprobe raid1
 
 # moved NAME NS: what took so long, for each MiB
 moved()
@@ -217,10 +219,7 @@ latencies()
 
 written()	# written WHO DEVICE
 {
-	fio --name=w --filename="$2" --rw=randwrite --bs=4k --size="${mib}M" --direct=1 \
-		--ioengine=libaio --iodepth=1 --number_ios=5000 --norandommap \
-		--output-format=json --output=/tmp/fio.json
-	result "write:$1" "$(jq '.jobs[0].write|(.runtime*1000000/.total_ios|floor)' /tmp/fio.json)"
+	measure "write:$1" "$2" randwrite $blocks --norandommap
 }
 
 mirrored_writes()
@@ -231,6 +230,9 @@ mirrored_writes()
 	dmsetup create mm --table "0 $sectors mirror core 2 1024 nosync 2 /dev/ram0 0 /dev/ram1 0"
 	written dm-mirror /dev/mapper/mm
 	dmsetup remove mm
+	dmsetup create rr --table "0 $sectors raid raid1 2 0 nosync 2 - /dev/ram0 - /dev/ram1"
+	written dm-raid1 /dev/mapper/rr
+	dmsetup remove rr
 	chain_make chain
 	written chain /dev/mapper/j
 	dmchain mirror j /dev/ram2 --format chain >/dev/null

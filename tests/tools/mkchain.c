@@ -187,13 +187,25 @@ static bool area_states(const struct area *a, unsigned int i, u64 from, u64 to,
 	return any;
 }
 
-/* False: the layer holds nothing of the group. */
+/* A group within one area that is all there is, as the one before it was. */
+static bool as_before(u64 group)
+{
+	const struct area *a = areas;
+	u64 bytes = DM_CHAIN_GROUP_BLOCKS * DEF_BLOCK;
+
+	return same && group && nr_areas == 1 && !a->from &&
+	       (group + 1) * bytes <= a->len && (!a->run || bytes % (2 * a->run) == 0);
+}
+
+/* False: the layer holds nothing of the group. @words has the group before. */
 static bool group_states(unsigned int i, u64 group, u64 *words)
 {
 	u64 bytes = DM_CHAIN_GROUP_BLOCKS * DEF_BLOCK, from = group * bytes;
 	bool any = false;
 	unsigned int k;
 
+	if (as_before(group))
+		return true;
 	memset(words, 0, CHAIN_GROUP_WORDS * sizeof(*words));
 	for (k = 0; k < nr_areas; k++)
 		any |= area_states(&areas[k], i, from, from + bytes, words);
