@@ -248,7 +248,17 @@ struct chain_inst {
  *	suspended
  */
 struct chain_disk {
-	struct list_head list;
+	/* What each I/O looks at, apart from what is written while there is I/O. */
+	struct chain_merge *merge;
+	struct chain_mirror *mirror;
+	unsigned int unmerged;
+	unsigned int tracked;
+	unsigned int route;
+	unsigned int route_flush;
+	bool failed;
+	bool unread;
+	bool tracking;
+	struct list_head list ____cacheline_aligned_in_smp;
 	struct list_head insts;
 	struct list_head holders;
 	struct work_struct back_work;
@@ -256,13 +266,10 @@ struct chain_disk {
 	dev_t devt;
 	char name[16];
 	bool switching;
-	bool failed;
 	struct rw_semaphore pin;
 	struct rw_semaphore shape;
 	struct chain_layer **slots;
 	unsigned int nr_slots;
-	struct chain_merge *merge;
-	unsigned int unmerged;
 	unsigned int pinned;
 	bool full;
 	unsigned long shrunk;
@@ -271,7 +278,6 @@ struct chain_disk {
 	struct work_struct merge_work;
 	atomic64_t want;
 	bool stop;
-	bool unread;
 	struct chain_inst *live;
 	struct chain_locks locks;
 	spinlock_t lock;		/* @parked */
@@ -284,14 +290,9 @@ struct chain_disk {
 	bool jobs_hurry;
 	unsigned int jobs_busy;
 	wait_queue_head_t jobs_wait;
-	unsigned int tracked;
 	struct srcu_struct reads;
 	bool reads_ready;
-	unsigned int route;
-	unsigned int route_flush;
 	bool rescan;
-	struct chain_mirror *mirror;
-	bool tracking;
 };
 
 /**
