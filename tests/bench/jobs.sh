@@ -73,6 +73,19 @@ limit_dd()
 	moved copy:dd $(($(now) - from))
 }
 
+# dm-mirror brings its second leg into sync, and raises an event then
+limit_resync()
+{
+	local start
+	start=$(now)
+	dmsetup create mm --table "0 $sectors mirror core 1 1024 2 /dev/ram0 0 /dev/ram1 0"
+	dmsetup wait mm 0 >/dev/null
+	moved copy:resync $(($(now) - start))
+	dmsetup status mm | grep -q " $((sectors / 1024))/$((sectors / 1024)) " ||
+		die "the mirror is not in sync: $(dmsetup status mm)"
+	dmsetup remove mm
+}
+
 # kcopyd as the kernel has it: a snapshot is merged into its origin
 limit_merge()
 {
@@ -249,6 +262,7 @@ done
 for ((round = 1; round <= ROUNDS; round++)); do
 	echo "# round $round" >&2
 	! wanted copy:dd || limit_dd
+	! wanted copy:resync || limit_resync
 	! wanted copy:merge || limit_merge
 	! wanted copy:qemu-commit || peer_qemu
 	! wanted copy:chain || chain_jobs
