@@ -198,9 +198,9 @@ static const struct chain_run *find_run(const struct chain_runs *runs, u32 at)
 
 static u16 rank_owner(const struct chain_ranks *ranks, u32 at)
 {
-	u64 upto = ranks->starts[at / 64] & (~0ULL >> (63 - at % 64));
+	u64 mine = ranks->starts[at / 64] & (~0ULL >> (63 - at % 64));
 
-	return ranks->owner[ranks->before[at / 64] + hweight64(upto) - 1];
+	return ranks->owner[ranks->before[at / 64] + hweight64(mine) - 1];
 }
 
 static u32 rank_run(const struct chain_ranks *ranks, u32 at)
