@@ -121,7 +121,7 @@ line=$(dmsetup table d)
 run_ok "the table loads onto itself" dmsetup reload d --table "$line"
 run_ok "and is swapped in" dmsetup resume d
 is "$(dmsetup table d)" "$line" "and stays what it was"
-like "$(status_of d)" '^rw 3 lookup-bytes=[0-9]+ unmerged=[0-9]+ violations=0 jobs=0$' "status"
+like "$(status_of d)" '^rw 3 lookup-bytes=[0-9]+ unmerged=[0-9]+ violations=0 jobs=0 unread=[0-9]+$' "status"
 run_fail any "no messages" dmsetup message d 0 nonsense
 
 # Gone while I/O is under way
