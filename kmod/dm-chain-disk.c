@@ -219,6 +219,8 @@ unsigned long chain_lookup_shrink(unsigned long nr)
 	unsigned long total = chain_lookup_parts(), n = 0, parts;
 	struct chain_disk *d;
 
+	/* Workers go on building: there may be some that there were not just now. */
+	total = max(total, 1UL);
 	list_for_each_entry(d, &disks, list) {
 		parts = d->merge ? chain_merge_parts(d->merge) : 0;
 		if (parts)

@@ -547,25 +547,45 @@ static struct chain_att *other_att(struct chain_inst *live,
 	return NULL;
 }
 
+/* Asks it; -ENOENT: the disk has the layer on the very device of @att. */
+static int ask_other(struct chain_disk *disk, const struct chain_att *att,
+		     int (*ask)(struct chain_att *other, void *arg), void *arg)
+{
+	struct chain_inst *live;
+	struct chain_att *other;
+	int r = chain_disk_pin(disk->devt, &live);
+
+	if (r)
+		return r;
+	other = other_att(live, att);
+	r = other ? ask(other, arg) : -ENOENT;
+	chain_disk_unpin(disk);
+	return r;
+}
+
+static int ask_fingerprint(struct chain_att *att, void *fp)
+{
+	return chain_raw_fingerprint(att, fp);
+}
+
+static int ask_map(struct chain_att *att, void *unused)
+{
+	return chain_map_read_all(att);
+}
+
 /* A raw layer can be known by its samples only. */
 static int compare_raw(struct chain_disk *disk, struct chain_att *att,
 		       char **error)
 {
 	struct chain_id old = {}, new;
-	struct chain_inst *live;
-	struct chain_att *other;
-	int r = chain_disk_pin(disk->devt, &live);
+	int r = ask_other(disk, att, ask_fingerprint, &old);
 
+	if (r == -ENOENT)
+		return 0;
 	*error = "Cannot read the raw layer";
-	if (r)
-		return r;
-	other = other_att(live, att);
-	if (other)
-		r = chain_raw_fingerprint(other, &old);
-	chain_disk_unpin(disk);
 	if (!r)
 		r = chain_raw_fingerprint(att, &new);
-	if (r || !other)
+	if (r)
 		return r;
 	if (bdev_nr_sectors(att->bdev) == att->layer->size &&
 	    chain_id_equal(&old, &new))
@@ -626,21 +646,12 @@ static int compare_copy(const struct chain_att *att, struct chain_layer *l, char
 }
 
 /* What a copy is compared with. */
-static int read_original(struct chain_disk *disk, const struct chain_att *att,
-			 char **error)
+static int read_original(struct chain_disk *disk, struct chain_att *att, char **error)
 {
-	struct chain_inst *live;
-	struct chain_att *other;
-	int r = chain_disk_pin(disk->devt, &live);
+	int r = ask_other(disk, att, ask_map, NULL);
 
 	*error = "Cannot read the map of a layer";
-	if (r)
-		return r;
-	other = other_att(live, att);
-	if (other)
-		r = chain_map_read_all(other);
-	chain_disk_unpin(disk);
-	return r;
+	return r == -ENOENT ? chain_map_read_all(att) : r;
 }
 
 /* A layer that is there already, on a device of its own: is it the same? */

@@ -22,8 +22,9 @@
  * never dirty, never written, and what is on disk is what it says. Groups start and
  * end with words of the map in memory: reading one leaves the words of others alone.
  *
- * Locking: load_mutex of the layer, held over the reads, inside of all other locks but
- * the registry's, which is never taken under it. Bits of @todo are cleared under it,
+ * Locking: load_mutex of the layer, held over one read, inside of all other locks but
+ * the registry's, which is never taken under it. Nothing allocates under it that may
+ * wait for I/O. Bits of @todo are cleared under it,
  * after the states are in the map; who finds them clear sees the states
  * (chain_blocks_read()).
  *
@@ -260,37 +261,47 @@ static u64 run_end(const struct reader *rd, u64 group, u64 end)
 	return find_next_zero_bit(rd->att->layer->todo, min(most, end), group);
 }
 
-static int read_groups(struct reader *rd, u64 first, u64 end)
+/* A run at a time: a bio that waits for another group waits for one I/O at most. */
+static bool read_next(struct reader *rd, u64 *group, u64 end, int *r)
 {
-	const struct chain_layer *l = rd->att->layer;
-	u64 group, stop;
-	int r = 0;
+	struct chain_layer *l = rd->att->layer;
+	u64 stop;
 
-	lockdep_assert_held(&l->load_mutex);
-	for (group = find_next_bit(l->todo, end, first); group < end && !r;
-	     group = find_next_bit(l->todo, end, stop)) {
-		stop = run_end(rd, group, end);
-		r = read_run(rd, group, stop);
-		cond_resched();
-	}
+	mutex_lock(&l->load_mutex);
+	*group = find_next_bit(l->todo, end, *group);
+	stop = *group < end ? run_end(rd, *group, end) : end;
+	if (*group < end)
+		*r = read_run(rd, *group, stop);
+	mutex_unlock(&l->load_mutex);
+	*group = stop;
+	return !*r && stop < end;
+}
+
+static int read_groups(struct chain_att *att, u64 first, u64 end)
+{
+	struct reader rd;
+	int r = reader_init(&rd, att, end - first);
+
+	if (!r)
+		while (read_next(&rd, &first, end, &r))
+			cond_resched();
+	reader_exit(&rd);
 	return r;
 }
 
-/* Entries as a whole: they may turn out to have but one state. */
+/*
+ * Entries as a whole: they may turn out to have but one state. Memory that is freed by
+ * writing to this very disk must not be waited for: that may need the same groups.
+ */
 static int load_groups(struct chain_att *att, u64 first, u64 end)
 {
-	struct chain_layer *l = att->layer;
-	struct reader rd;
+	unsigned int noio = memalloc_noio_save();
 	int r;
 
 	first = round_down(first, ENTRY_GROUPS);
-	end = min(round_up(end, ENTRY_GROUPS), layer_groups(l));
-	r = reader_init(&rd, att, end - first);
-	mutex_lock(&l->load_mutex);
-	if (!r)
-		r = read_groups(&rd, first, end);
-	mutex_unlock(&l->load_mutex);
-	reader_exit(&rd);
+	end = min(round_up(end, ENTRY_GROUPS), layer_groups(att->layer));
+	r = read_groups(att, first, end);
+	memalloc_noio_restore(noio);
 	return r;
 }
 

@@ -12,7 +12,8 @@
  *
  * Locking: none on the lookup side. Layers below the top don't change while a
  * disk runs; the topology changes only while it is suspended, and the worker
- * is stopped before (chain_postsuspend()). The worker is the one writer.
+ * is stopped before (chain_presuspend()). The worker writes, and the shrinker
+ * (dm-chain-shrink.c): merge_mutex.
  */
 #include <linux/module.h>
 #include <linux/sched/mm.h>
@@ -365,6 +366,7 @@ void chain_worker_stop(struct chain_disk *disk)
 void chain_worker_start(struct chain_disk *disk)
 {
 	WRITE_ONCE(disk->stop, false);
-	if (disk->unmerged > disk->pinned || disk->unread)
+	/* What was wanted when it was stopped would keep others from being so. */
+	if (disk->unmerged > disk->pinned || disk->unread || atomic64_read(&disk->want))
 		queue_work(disk->wq, &disk->merge_work);
 }

@@ -220,7 +220,7 @@ struct chain_inst {
  * @pinned: layers below the top, from the first on, that jobs change: they are
  *	never merged. Changes while suspended
  * @want: chunk to build next + 1, or 0
- * @stop: the worker shall return at once; set while suspended
+ * @stop: the worker shall return at once; set before it is suspended
  * @unread: there may be layers whose maps have not been read as a whole. Set while
  *	suspended, taken back by the worker
  * @live: the table it runs on; changes under registry_mutex, and only while

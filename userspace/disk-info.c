@@ -141,10 +141,7 @@ static int fill(struct show_disk *d, const char *name, dev_t dev,
 	return dm_each(users_cb, &u);
 }
 
-typedef int (*get_layers)(int ctl, dev_t disk, struct dm_chain_layer **layers,
-			  unsigned int *nr);
-
-static int ask(const char *name, dev_t *dev, bool *suspended, get_layers get,
+static int ask(const char *name, dev_t *dev, bool *suspended, bool counted,
 	       struct dm_chain_layer **layers, unsigned int *nr)
 {
 	int ctl, ret = disk_find(name, dev);
@@ -155,7 +152,8 @@ static int ask(const char *name, dev_t *dev, bool *suspended, get_layers get,
 	ctl = control_open();
 	if (ctl < 0)
 		return ctl;
-	ret = get(ctl, *dev, layers, nr);
+	ret = counted ? control_layers_counted(ctl, *dev, layers, nr) :
+			control_layers(ctl, *dev, layers, nr);
 	if (!ret) {
 		*nr = nr_seen(*layers, *nr);
 		return ctl;
@@ -167,7 +165,7 @@ static int ask(const char *name, dev_t *dev, bool *suspended, get_layers get,
 int disk_layers(const char *name, dev_t *dev, bool *suspended,
 		struct dm_chain_layer **layers, unsigned int *nr)
 {
-	return ask(name, dev, suspended, control_layers, layers, nr);
+	return ask(name, dev, suspended, false, layers, nr);
 }
 
 /* Those that have not ended; how the others did `job list` tells. */
@@ -194,7 +192,7 @@ int disk_info(const char *name, bool json)
 	bool suspended = false;
 	unsigned int nr;
 	dev_t dev;
-	int ret, ctl = ask(name, &dev, &suspended, control_layers_counted, &layers, &nr);
+	int ret, ctl = ask(name, &dev, &suspended, true, &layers, &nr);
 
 	if (ctl < 0)
 		return ctl;

@@ -14,11 +14,6 @@ ram_disks 10 400
 gains=/tmp/gains
 [ "$(nproc)" = 2 ] || die "there have to be two processors"
 
-make_one()
-{
-	make_chain one $size 0:$size:0 1
-}
-
 # ios_per_second NAME DEVICE RW JOBS IOS [OPTIONS]: in $rate; each job has a half
 ios_per_second()
 {

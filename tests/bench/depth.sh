@@ -19,12 +19,6 @@ below_128k=--offset=$size
 below_1m=--offset=$((2 * size))
 top=--offset=$((3 * size))
 
-make_one()
-{
-	make_chain one $size 0:$size:0 1
-	one_ram=$ram
-}
-
 make_deep()	# make_deep NAME LAYERS
 {
 	make_chain "$1" $((4 * size)) \

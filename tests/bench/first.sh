@@ -13,16 +13,6 @@ load_module
 ram_disks 80 400
 modprobe null_blk nr_devices=0
 
-make_one()
-{
-	make_chain one $size 0:$size:0 1
-}
-
-make_64()
-{
-	make_chain 64 $size 0:$size:0 64
-}
-
 # Disks that first writes go to: their pages are there, what was on them is not
 prepare()
 {

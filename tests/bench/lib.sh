@@ -115,6 +115,19 @@ make_chain()
 		die "$1: has not $4 layers"
 }
 
+# One layer, on $one_ram, and 64: all is in the top
+make_one()
+{
+	make_chain one $size 0:$size:0 1
+	# shellcheck disable=SC2034 # scripts use it
+	one_ram=$ram
+}
+
+make_64()
+{
+	make_chain 64 $size 0:$size:0 64
+}
+
 # need DEVICE: /dev/mapper/NAME is made by make_NAME
 need()
 {

@@ -12,16 +12,6 @@ load_module
 ram_disks 70 400
 bs=512
 
-make_one()
-{
-	make_chain one $size 0:$size:0 1
-}
-
-make_64()
-{
-	make_chain 64 $size 0:$size:0 64
-}
-
 prepare()
 {
 	take_rams 2
