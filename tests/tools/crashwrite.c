@@ -371,6 +371,7 @@ enum {
 	OPT_MIN, OPT_MAX, OPT_MARKDEV, OPT_MARKEVERY, OPT_SIMULATE, OPT_NODISCARD, OPT_NOZERO,
 	OPT_NOFUA, OPT_FUAANY, OPT_PARALLEL, OPT_FLUSHES, OPT_HOOK, OPT_EVERY, OPT_HOOKMAX,
 	OPT_FREEZE, OPT_PLANT, OPT_MARK, OPT_FRESH, OPT_NOWHOLE, OPT_INITIAL,
+	OPT_SNAPSHOT,
 };
 
 static const struct option options[] = {
@@ -390,7 +391,7 @@ static const struct option options[] = {
 	{ "hook-freeze", 0, NULL, OPT_FREEZE },
 	{ "self-test-corrupt", 1, NULL, OPT_PLANT }, { "mark", 1, NULL, OPT_MARK },
 	{ "fresh", 0, NULL, OPT_FRESH }, { "no-whole", 0, NULL, OPT_NOWHOLE },
-	{ "initial", 1, NULL, OPT_INITIAL },
+	{ "initial", 1, NULL, OPT_INITIAL }, { "snapshot", 1, NULL, OPT_SNAPSHOT },
 	{ }
 };
 
@@ -409,9 +410,10 @@ static void usage(void)
 "               [--no-discard] [--no-zeroes] [--no-fua] [--fua-any] [--parallel-flush]\n"
 "               [--hook CMD --hook-every OPS [--hook-max K] [--hook-freeze]]\n"
 "               [--simulate-log FILE] [--self-test-corrupt DEFECT:N]\n"
-"       crashwrite check DEV --log FILE --mark N|end [--fresh] [--no-whole]\n"
-"               [--initial FILE]\n"
-"--mark end: no power was cut; --fresh: the top was empty at the start;\n"
+"       crashwrite check DEV --log FILE --mark N|end|--snapshot N [--fresh]\n"
+"               [--no-whole] [--initial FILE]\n"
+"--mark end: no power was cut; --snapshot: what the N-th froze, the hook's others\n"
+"counted as well; --fresh: the top was empty at the start;\n"
 "--initial: what the disk read as then\n");
 	exit(EX_USE);
 }
@@ -422,6 +424,9 @@ static void take_check_option(int o)
 	case OPT_MARK:
 		arg.check.all = !strcmp(optarg, "end");
 		arg.check.mark = arg.check.all ? 0 : parse_num(optarg);
+		break;
+	case OPT_SNAPSHOT:
+		arg.check.snapshot = parse_num(optarg);
 		break;
 	case OPT_FRESH:
 		arg.check.fresh = true;

@@ -272,6 +272,30 @@ test_first_writes() {
 	expect 0 "crashwrite: torn is allowed in place" "${check[@]}" --mark 0
 }
 
+# What a snapshot froze: a copy at one instant is that, a copy of one half and then
+# of the other, while writes go on, is not.
+test_frozen() {
+	local check=("$bin/crashwrite" check "$work/frozen.2" --log "$work/ops")
+	local hook=(--hook "$work/freeze" --hook-every 200 --hook-max 3)
+
+	cat > "$work/freeze" <<-END
+		#!/bin/sh
+		dd if="$work/disk" of="$work/frozen.\$1" bs=2M skip=1 seek=1 status=none
+		[ -z "\$SLOW" ] || sleep \$SLOW
+		dd if="$work/disk" of="$work/frozen.\$1" bs=2M count=1 conv=notrunc status=none
+	END
+	chmod +x "$work/freeze"
+	expect 0 "crashwrite: run with frozen copies" crash_run "${hook[@]}" --hook-freeze
+	expect 0 "crashwrite: a copy at one instant" "${check[@]}" --snapshot 2
+	expect 1 "crashwrite: not of the instant before" "${check[@]}" --snapshot 1
+	expect 1 "crashwrite: not of the instant after" "${check[@]}" --snapshot 3
+	export SLOW=0.3
+	expect 0 "crashwrite: run with slow copies" crash_run "${hook[@]}"
+	unset SLOW
+	expect_text 1 "not at one instant" "crashwrite: finds a copy in two halves" \
+		"${check[@]}" --snapshot 2
+}
+
 # Zeroes one sector of a block of which the run wrote all.
 tear_one_sector() {
 	local block
@@ -340,6 +364,7 @@ test_hooks
 test_cut
 test_crash
 test_first_writes
+test_frozen
 test_lostupdate
 test_uringread
 test_trailers

@@ -11,6 +11,14 @@
  *   not at all: if any sector of it shows an operation on that top, then some
  *   operation that can have been the first one shows in each of its sectors,
  *   except where a later one does.
+ *
+ * What snapshot N froze is judged by other rules, for no flush matters there: it
+ * is a cut through the run at one instant while the snapshot was made.
+ *
+ * - What was acknowledged before the snapshot began is there, and nothing that
+ *   was issued when it had returned.
+ * - If an operation is there, so is each that had been acknowledged when that one
+ *   was issued, or a later one on the same sector.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +53,7 @@ struct check {
 	u64 nr_flushes, nr_snaps;
 	u64 mark_at;			/* position of the mark */
 	u64 durable_until;		/* acknowledged before it: durable */
+	u64 issued_until;		/* issued after it: not there */
 
 	/* operations on sector s: refs[start[s]] .. refs[start[s + 1] - 1] */
 	u64 *start;
@@ -162,8 +171,21 @@ static void see_durable(struct check *c, const struct span *spans, u64 n)
 			c->durable_until = spans->issued;
 }
 
+/* What was acknowledged when snapshot N began, nothing issued after it. */
+static void see_snapshot(struct check *c)
+{
+	u64 n = c->args->snapshot;
+
+	if (n > c->nr_snaps)
+		die("%s: no snapshot %llu", c->args->log, (unsigned long long)n);
+	c->durable_until = c->snaps[n - 1].issued;
+	c->issued_until = c->snaps[n - 1].acked;
+}
+
 static bool is_durable(const struct check *c, const struct cop *op)
 {
+	if (c->args->snapshot)
+		return op->acked < c->durable_until;
 	if (c->args->all)
 		return op->acked != NEVER;
 	return op->acked < c->durable_until ||
@@ -270,7 +292,8 @@ static void check_sector(struct check *c, u64 sector, const u8 *data,
 	bool found = !oldest && as_at_start(c, data, initial);
 
 	for (i = max_u64(oldest, 1); i <= n; i++) {
-		if (!shows(c, op_of(c, sector, i), sector, data))
+		if (op_of(c, sector, i)->issued > c->issued_until ||
+		    !shows(c, op_of(c, sector, i), sector, data))
 			continue;
 		if (!found)
 			c->least[sector] = i;
@@ -310,6 +333,38 @@ static void check_sectors(struct check *c)
 	}
 	free(buf);
 	free(init);
+}
+
+/* The cut of a snapshot */
+
+/* Of what is surely there: when the last one was issued. */
+static u64 last_issued(const struct check *c)
+{
+	u64 last = 0, s;
+
+	for (s = 0; s < c->size / SECTOR; s++)
+		if (c->least[s])
+			last = max_u64(last, op_of(c, s, c->least[s])->issued);
+	return last;
+}
+
+static void complain_cut(struct check *c, u64 sector, const struct cop *op, u64 last)
+{
+	if (c->errors++ >= MAX_COMPLAINTS)
+		return;
+	bad("%s: not at one instant: sector %llu lacks operation %llu of thread %u, acknowledged at %llu; what was issued at %llu is there",
+	    c->dev.path, (unsigned long long)sector, (unsigned long long)op->seq,
+	    op->thread, (unsigned long long)op->acked, (unsigned long long)last);
+}
+
+static void check_cut(struct check *c)
+{
+	u64 last = last_issued(c), s, i;
+
+	for (s = 0; s < c->size / SECTOR; s++)
+		for (i = nr_of(c, s); i > c->most[s]; i--)
+			if (op_of(c, s, i)->acked < last)
+				complain_cut(c, s, op_of(c, s, i), last);
 }
 
 /* Rule two: blocks written for the first time */
@@ -417,7 +472,7 @@ static void check_blocks(struct check *c)
 
 int crash_check(const char *path, const struct crash_args *a)
 {
-	struct check c = { .args = a };
+	struct check c = { .args = a, .issued_until = NEVER };
 
 	dev_open(&c.dev, path, DEV_RO);
 	load_log(&c);
@@ -430,9 +485,13 @@ int crash_check(const char *path, const struct crash_args *a)
 	}
 	see_durable(&c, c.flushes, c.nr_flushes);
 	see_durable(&c, c.snaps, c.nr_snaps);
+	if (a->snapshot)
+		see_snapshot(&c);
 	index_ops(&c);
 	check_sectors(&c);
-	if (a->whole && !c.errors)
+	if (a->snapshot)
+		check_cut(&c);
+	else if (a->whole && !c.errors)
 		check_blocks(&c);
 	printf("crashwrite: %s mark %llu sectors %llu newer %llu untouched %llu first-writes %llu errors %llu\n",
 	       c.errors ? "FAILED" : "ok", (unsigned long long)a->mark,

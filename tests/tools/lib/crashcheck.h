@@ -8,6 +8,7 @@
 struct crash_args {
 	const char *log;
 	u64 mark;
+	u64 snapshot;		/* or: the state that this one froze, from 1 */
 	bool all;		/* no power cut: all that was acknowledged is there */
 	bool fresh;		/* the top held nothing when the run began */
 	bool whole;		/* first writes of a block are whole or not at all */
