@@ -85,23 +85,42 @@ void sleep_ms(unsigned int ms)
 	nanosleep(&ts, NULL);
 }
 
-bool run_cmd(const char *fmt, ...)
+static int run_fmt(const char *fmt, va_list ap, int also_good)
 {
 	char *cmd;
+	int status;
+
+	if (vasprintf(&cmd, fmt, ap) < 0)
+		die("out of memory");
+	status = system(cmd);
+	status = WIFEXITED(status) ? WEXITSTATUS(status) : 256 + WTERMSIG(status);
+	if (status && status != also_good)
+		bad("'%s' failed (%s %d)", cmd, status < 256 ? "exit status" : "signal",
+		    status & 255);
+	free(cmd);
+	return status;
+}
+
+bool run_cmd(const char *fmt, ...)
+{
 	int status;
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&cmd, fmt, ap) < 0)
-		die("out of memory");
+	status = run_fmt(fmt, ap, 0);
 	va_end(ap);
-	status = system(cmd);
-	if (status)
-		bad("'%s' failed (%s %d)", cmd,
-		    WIFEXITED(status) ? "exit status" : "signal",
-		    WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
-	free(cmd);
 	return !status;
+}
+
+int run_status(int also_good, const char *fmt, ...)
+{
+	int status;
+	va_list ap;
+
+	va_start(ap, fmt);
+	status = run_fmt(fmt, ap, also_good);
+	va_end(ap);
+	return status;
 }
 
 u64 parse_num(const char *s)

@@ -40,6 +40,8 @@ void sleep_ms(unsigned int ms);
 
 /* A shell command; says so when it fails. */
 bool run_cmd(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Its exit status; nothing is said if that is `also_good`. */
+int run_status(int also_good, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* "64M", "512", "1T" */
 u64 parse_size(const char *s);

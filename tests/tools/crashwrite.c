@@ -31,6 +31,7 @@
 #define HOT_OPS		256
 #define HOT_BLOCKS	16
 #define IN_FLIGHT	(~0ULL)
+#define EX_REFUSED	3		/* of a hook: there is no snapshot of this number */
 
 static struct {
 	struct dev dev;
@@ -288,16 +289,18 @@ static void *work(void *arg)
 
 static void snapshot(unsigned int no)
 {
+	int status;
 	u64 seq;
 
 	if (cw.hook_freeze)
 		pthread_rwlock_wrlock(&cw.gate);
 	seq = opslog_issue(&cw.log, REC_SNAP, 0, 0, 0);
-	if (run_cmd("%s %u", cw.hook, no)) {
+	status = run_status(EX_REFUSED, "%s %u", cw.hook, no);
+	if (!status) {
 		opslog_add(&cw.log, REC_SNAP_ACK, 0, seq);
 		atomic_fetch_add(&cw.snaps, 1);
 		send_mark();
-	} else {
+	} else if (status != EX_REFUSED) {
 		atomic_store(&cw.failed, true);
 		atomic_store(&cw.stop, true);
 	}

@@ -289,6 +289,9 @@ test_frozen() {
 	expect 0 "crashwrite: a copy at one instant" "${check[@]}" --snapshot 2
 	expect 1 "crashwrite: not of the instant before" "${check[@]}" --snapshot 1
 	expect 1 "crashwrite: not of the instant after" "${check[@]}" --snapshot 3
+	expect_text 0 "snapshots 0" "crashwrite: a hook that was refused" crash_run \
+		--hook "exit 3;" --hook-every 200
+	expect 1 "crashwrite: a hook that fails" crash_run --hook "exit 4;" --hook-every 200
 	export SLOW=0.3
 	expect 0 "crashwrite: run with slow copies" crash_run "${hook[@]}"
 	unset SLOW
