@@ -11,12 +11,13 @@
 . "$(dirname "$0")/../lib/chain.sh"
 
 cd "$TMP" || exit 1
-mkdir -p mnt look store
+mkdir store
 # Image files are on a file system: loop has no direct I/O on tmpfs
 truncate -s 1200M store.ext4
 mkfs.ext4 -q -F store.ext4
 mount -o loop store.ext4 store
 cd store || exit 1
+mkdir mnt look
 on_exit umount "$TMP/store"
 load=6
 [ -z "${LONG-}" ] || load=60
@@ -106,11 +107,11 @@ for what in ext4 xfs btrfs; do
 	run_ok "$what: unmount" umount mnt
 	run_ok "$what: check" fs_check /dev/mapper/d
 	frozen=$(json '.layers[1].path' dmchain info d)
-	dmchain create look.img --backing "$frozen" --backing-format chain >/dev/null
-	dmchain open look look.img
 	options=defaults
 	[ $what != xfs ] || options=nouuid
 	dmchain close d
+	dmchain create look.img --backing "$frozen" --backing-format chain >/dev/null
+	dmchain open look look.img
 	run_ok "$what: what was frozen, mounted" mount -o $options /dev/mapper/look look
 	is "$(md5sum <look/last)" "$sum" "$what: holds what was synced"
 	umount look
