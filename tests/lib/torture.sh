@@ -20,7 +20,8 @@ fault()
 }
 
 # try COMMAND...: done or refused; says in $said what it said. A command whose job
-# somebody else has cancelled fails, too, and one that names a layer that has just gone.
+# somebody else has cancelled fails, too, and one that names a layer that has just gone,
+# or that a commit has begun to change.
 try()
 {
 	local status=0
@@ -28,7 +29,7 @@ try()
 	echo "${EPOCHREALTIME:4:9} $BASHPID $status $* | ${said:0:300}" >>actions
 	case $status:$said in
 	0:*|3:*)	;;
-	[12]:*cancelled*|[124]:*"no layer"*|[12]:*"no job"*)	status=3;;
+	[12]:*cancelled*|[124]:*"no layer"*|[12]:*"no job"*|4:*spoiled*|4:*retired*)	status=3;;
 	*)		fault "$*: exit status $status: ${said:0:500}";;
 	esac
 	return $status
