@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.12 long=6.1 mem=1536 smp=2 timeout=400 group=judges
+# vm: kernels=6.1,6.12 long=6.1 mem=1536 smp=2 timeout=500 group=jobs
 #
 # Others judge: btrfs, which has a checksum for each block, scrubs; e2fsck and
 # xfs_repair look at file systems that stress-ng has worked on, comparing what it
