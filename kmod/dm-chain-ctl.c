@@ -395,8 +395,8 @@ static int copy_holders(const struct dm_chain_holders *arg,
 	return 0;
 }
 
-/* Enough for a thousand layers with a handful of holders each. */
-#define MAX_HOLDERS	8192U
+/* Enough for ten thousand disks; who asks for them is root. */
+#define MAX_HOLDERS	(128U << 10)
 
 static int do_holders(struct call *call)
 {

@@ -195,7 +195,7 @@ static int open_layers(struct opening *o, struct disk_lock *l)
 	if (!ret)
 		ret = check_holders(o);
 	if (!ret)
-		ret = perm_ask_images(o->ctl, o->name, o->read_only ?
+		ret = perm_ask_images(o->name, o->read_only ?
 				      DM_CHAIN_OP_EXPORT : DM_CHAIN_OP_GUEST,
 				      &o->walk);
 	if (!ret)

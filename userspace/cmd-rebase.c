@@ -127,17 +127,8 @@ static int check_images(const struct walk *w)
 
 static int ask_kernel(const struct walk *w, uint32_t op)
 {
-	int ctl, ret;
-
-	/* Then nothing is open. */
-	if (!module_present())
-		return 0;
-	ctl = control_open();
-	if (ctl < 0)
-		return ctl;
-	ret = perm_ask_images(ctl, w->images[0].path, op, w);
-	close(ctl);
-	return ret;
+	/* Without the module nothing is open. */
+	return module_present() ? perm_ask_images(w->images[0].path, op, w) : 0;
 }
 
 static int open_new(struct rebase *r)

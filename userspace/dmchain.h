@@ -821,7 +821,7 @@ bool table_extra(const struct table_layer *l);
 /** dm_each() - every chain disk; @cb nonzero stops */
 int dm_each(int (*cb)(const char *name, dev_t dev, void *arg), void *arg);
 
-/* disk.c */
+/* holding.c */
 
 /**
  * disk_holding() - open disks that have an image as a layer
@@ -832,6 +832,8 @@ int dm_each(int (*cb)(const char *name, dev_t dev, void *arg), void *arg);
  * Return: 0, also if there is none or the module isn't loaded.
  */
 int disk_holding(const struct image *img, bool writable_only, char **name);
+
+/* disk.c */
 
 /** disk_layer_path() - where a layer of an open disk lives: file or device */
 char *disk_layer_path(dev_t dev);

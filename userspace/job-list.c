@@ -133,7 +133,7 @@ static int disk_cb(const char *name, dev_t dev, void *arg)
 
 	name_jobs(r->list, dev, name);
 	/* One that is being made or taken down has no layers to speak of. */
-	if ((r->only && strcmp(r->only, name)) || dm_state(name, &s) || !s.live)
+	if (dm_state(name, &s) || !s.live)
 		return 0;
 	ret = control_layers(r->ctl, dev, &layers, &nr);
 	if (ret)
@@ -146,14 +146,34 @@ static int disk_cb(const char *name, dev_t dev, void *arg)
 	return ret;
 }
 
-static void keep_only(struct job_list *l, const char *name)
+/*
+ * Those of the open disk @dev (0: none is open by that name), and what is told of
+ * jobs whose disk was closed. Others of which that was the name have another now.
+ */
+static void keep_only(struct job_list *l, const char *name, dev_t dev)
 {
 	unsigned int i, kept = 0;
 
-	for (i = 0; i < l->nr; i++)
-		if (!strcmp(l->jobs[i].job.disk, name))
+	for (i = 0; i < l->nr; i++) {
+		const struct dm_chain_job *job = &l->jobs[i].job;
+
+		if (job->major ? makedev(job->major, job->minor) == dev :
+				 !strcmp(job->disk, name))
 			l->jobs[kept++] = l->jobs[i];
+	}
 	l->nr = kept;
+}
+
+/* Without asking for all disks that there are. */
+static int read_one(struct reading *r)
+{
+	dev_t dev = 0;
+	int ret = 0;
+
+	if (!dm_disk(r->only, &dev, NULL))
+		ret = disk_cb(r->only, dev, r);
+	keep_only(r->list, r->only, dev);
+	return ret;
 }
 
 int job_list_read(int ctl, const char *name, struct job_list *l)
@@ -164,11 +184,9 @@ int job_list_read(int ctl, const char *name, struct job_list *l)
 	memset(l, 0, sizeof(*l));
 	ret = add_kernel_jobs(&r);
 	if (!ret)
-		ret = dm_each(disk_cb, &r);
+		ret = name ? read_one(&r) : dm_each(disk_cb, &r);
 	if (ret)
 		job_list_free(l);
-	else if (name)
-		keep_only(l, name);
 	return ret;
 }
 

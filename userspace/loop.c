@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -25,8 +26,8 @@
 #include <linux/loop.h>
 #include <linux/major.h>
 
-#define MARKER_DIR	RUN_DIR "/layers"
 #define MARKER_CAP	"read-only\n"
+#define MARKER_FILE	16	/* where a marker says which file its loop has */
 #define LOOPS_LOCK	RUN_DIR "/loops.lock"
 #define CONFIGURE_TRIES	64	/* somebody else may take the free one first */
 #define NODE_LOCK_TRIES	250	/* of 20 ms, while udev looks at the new node */
@@ -114,13 +115,67 @@ static int marker_set(dev_t dev)
 	return msg_fail(EXIT_FAILED, "%s: cannot be locked", path);
 }
 
+/* The marker that was set last is of a loop with this file. */
+static int marker_index(dev_t loop, dev_t dev, ino_t ino)
+{
+	char text[LOOP_INDEX_KEY];
+	size_t len = loop_index_key(dev, ino, text, sizeof(text));
+	int err = loop_index_add(loop, dev, ino);
+
+	if (!err && pwrite(marker_fds[nr_marker_fds - 1], text, len, MARKER_FILE) !=
+		    (ssize_t)len)
+		err = -errno;
+	if (!err)
+		return 0;
+	return msg_fail_errno(EXIT_FAILED, -err, MARKER_DIR "/%u:%u: cannot be written",
+			      major(loop), minor(loop));
+}
+
+/* A loop device that somebody else has made has a file, too. */
+static int marker_set_file(dev_t dev)
+{
+	char path[PATH_MAX];
+	int ret = marker_set(dev);
+	dev_t fdev;
+	ino_t ino;
+
+	if (!ret && loop_backing(dev, path, sizeof(path), &fdev, &ino))
+		ret = marker_index(dev, fdev, ino);
+	return ret;
+}
+
 int layer_marker_set(dev_t dev)
 {
 	int lock = loops_lock(), ret;
 
 	if (lock < 0)
 		return lock;
-	ret = marker_set(dev);
+	ret = marker_set_file(dev);
+	close(lock);
+	return ret;
+}
+
+/* Markers of before there was an index. */
+int loop_index_ready(void)
+{
+	struct dirent *d;
+	unsigned int ma, mi;
+	int lock, ret = 0;
+	DIR *dir;
+
+	if (loop_index_is_ready())
+		return 0;
+	lock = loops_lock();
+	if (lock < 0)
+		return lock;
+	dir = opendir(MARKER_DIR);
+	while (dir && !ret && (d = readdir(dir)))
+		if (sscanf(d->d_name, "%u:%u", &ma, &mi) == 2)
+			ret = marker_set_file(makedev(ma, mi));
+	if (dir)
+		closedir(dir);
+	if (!ret)
+		ret = loop_index_set_ready();
 	close(lock);
 	return ret;
 }
@@ -143,11 +198,17 @@ int layer_cap_set(dev_t dev)
 
 bool layer_capped(dev_t dev)
 {
-	char path[64];
-	struct stat st;
+	char path[64], c = 0;
+	int fd;
 
 	marker_path(dev, path, sizeof(path));
-	return !stat(path, &st) && st.st_size;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return false;
+	if (pread(fd, &c, 1, 0) != 1)
+		c = 0;
+	close(fd);
+	return c == MARKER_CAP[0];
 }
 
 static bool device_held(dev_t dev)
@@ -177,44 +238,53 @@ static bool loop_going(dev_t dev)
 	       text[0] == '1';
 }
 
-static void marker_clean(int dirfd, const char *name)
+static void marker_clean(dev_t dev)
 {
-	unsigned int ma, mi;
-	dev_t dev;
+	char path[64], text[LOOP_INDEX_KEY] = "";
 	int fd;
 
-	if (sscanf(name, "%u:%u", &ma, &mi) != 2)
-		return;
-	dev = makedev(ma, mi);
 	if (device_held(dev) || loop_going(dev))
 		return;
-	fd = openat(dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	marker_path(dev, path, sizeof(path));
+	fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
 		return;
-	if (!flock(fd, LOCK_EX | LOCK_NB))
-		unlinkat(dirfd, name, 0);
+	if (!flock(fd, LOCK_EX | LOCK_NB)) {
+		if (pread(fd, text, sizeof(text) - 1, MARKER_FILE) > 0)
+			loop_index_drop(dev, text);
+		unlink(path);
+	}
 	close(fd);
+}
+
+/* What the kernel holds is a layer: only the others are looked at. */
+static void markers_clean(void)
+{
+	struct loops l;
+	unsigned int i;
+
+	if (!loops_read(&l))
+		for (i = 0; i < l.nr_marked; i++)
+			if (!loops_held(&l, l.marked[i]))
+				marker_clean(l.marked[i]);
+	loops_free(&l);
 }
 
 void layer_markers_clean(void)
 {
-	struct dirent *d;
 	int lock;
-	DIR *dir = opendir(MARKER_DIR);
 
 	while (nr_marker_fds)
 		close(marker_fds[--nr_marker_fds]);
 	free(marker_fds);
 	marker_fds = NULL;
-	if (!dir)
+	if (access(MARKER_DIR, F_OK) || loop_index_ready())
 		return;
 	lock = open(LOOPS_LOCK, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	if (lock >= 0 && !flock(lock, LOCK_EX))
-		while ((d = readdir(dir)))
-			marker_clean(dirfd(dir), d->d_name);
+		markers_clean();
 	if (lock >= 0)
 		close(lock);
-	closedir(dir);
 }
 
 /* Loop devices. */
@@ -307,20 +377,13 @@ static bool loop_fits(int fd, const struct image *img, bool write)
 	       !(write && (info.lo_flags & LO_FLAGS_READ_ONLY));
 }
 
-/* An open descriptor of /dev/@name if it is the image's, or -1. */
-static int loop_try(const char *name, const struct image *img, bool write,
-		    dev_t *dev)
+/* An open descriptor of the loop device if it is the image's, or -1. */
+static int loop_try(const char *path, const struct image *img, bool write, dev_t *dev)
 {
-	char path[300];
 	struct stat st;
 	uint64_t bytes;
 	int fd;
 
-	/* The attribute is there only while a file is behind the loop. */
-	snprintf(path, sizeof(path), "/sys/block/%s/loop/backing_file", name);
-	if (strncmp(name, "loop", 4) || access(path, F_OK))
-		return -1;
-	snprintf(path, sizeof(path), "/dev/%s", name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -1;
@@ -334,16 +397,72 @@ static int loop_try(const char *name, const struct image *img, bool write,
 	return fd;
 }
 
-static int loop_find(const struct image *img, bool write, dev_t *dev)
+/* The same of /dev/@name, if it is a loop device with a file. */
+static int loop_try_name(const char *name, const struct image *img, bool write, dev_t *dev)
+{
+	char path[300];
+
+	/* The attribute is there only while a file is behind the loop. */
+	snprintf(path, sizeof(path), "/sys/block/%s/loop/backing_file", name);
+	if (access(path, F_OK))
+		return -1;
+	snprintf(path, sizeof(path), "/dev/%s", name);
+	return loop_try(path, img, write, dev);
+}
+
+/* With partitions on loop devices their numbers are not those of their names. */
+static bool names_are_numbers(void)
+{
+	FILE *f = fopen("/sys/module/loop/parameters/max_part", "re");
+	int parts = 1;
+
+	if (f && fscanf(f, "%d", &parts) != 1)
+		parts = 1;
+	if (f)
+		fclose(f);
+	return !parts;
+}
+
+static bool is_indexed(const struct loops *l, const char *name)
+{
+	unsigned int n;
+
+	return l && sscanf(name, "loop%u", &n) == 1 &&
+	       loops_indexed(l, makedev(LOOP_MAJOR, n));
+}
+
+/* Loops that the index knows have other files, so says @l (NULL: look at all). */
+static int loop_search(const struct image *img, bool write, const struct loops *l, dev_t *dev)
 {
 	DIR *dir = opendir("/sys/block");
 	struct dirent *d;
 	int fd = -1;
 
+	if (!names_are_numbers())
+		l = NULL;
 	while (dir && fd < 0 && (d = readdir(dir)))
-		fd = loop_try(d->d_name, img, write, dev);
+		if (!strncmp(d->d_name, "loop", 4) && !is_indexed(l, d->d_name))
+			fd = loop_try_name(d->d_name, img, write, dev);
 	if (dir)
 		closedir(dir);
+	return fd;
+}
+
+static int loop_find(const struct image *img, bool write, dev_t *dev)
+{
+	enum loop_known known = loop_known(img->dev, img->ino, dev);
+	struct loops l = { 0 };
+	char path[128];
+	int fd = -1;
+
+	if (known == LOOP_KNOWN_ONE && !node_path(*dev, path, sizeof(path)))
+		fd = loop_try(path, img, write, dev);
+	else if (known == LOOP_KNOWN_NONE && !loops_read(&l))
+		fd = loop_search(img, write, &l, dev);
+	/* One that is read-only is not what a writer wants: there may be another. */
+	if (fd < 0 && known != LOOP_KNOWN_NONE)
+		fd = loop_search(img, write, NULL, dev);
+	loops_free(&l);
 	return fd;
 }
 
@@ -402,6 +521,8 @@ static int loop_bind(int ctl, int file, const struct image *img, bool write,
 		err = -errno;
 	if (!err)
 		err = configure(fd, file, img, write);
+	if (!err && marker_index(st.st_rdev, img->dev, img->ino))
+		err = -ECANCELED;
 	flock(fd, LOCK_UN);
 	if (err) {
 		close(fd);
@@ -467,7 +588,7 @@ int loop_attach(const struct image *img, bool write, dev_t *dev)
 	if (lock < 0)
 		return lock;
 	fd = loop_find(img, write, dev);
-	if (fd >= 0 && marker_set(*dev)) {
+	if (fd >= 0 && marker_set_file(*dev)) {
 		close(fd);
 		fd = -ECANCELED;
 	} else if (fd < 0) {

@@ -128,8 +128,7 @@ int perm_ask(int ctl, dev_t disk, const char *name, uint32_t op);
  * @op: DM_CHAIN_OP_GUEST, _EXPORT, _CREATE or _REBASE
  * @w: the chain
  */
-int perm_ask_images(int ctl, const char *name, uint32_t op,
-		    const struct walk *w);
+int perm_ask_images(const char *name, uint32_t op, const struct walk *w);
 
 /* upgrade.c */
 
@@ -216,12 +215,92 @@ int dm_resume(const char *name);
 /** holder_text() - who has a block device open: "mounted on /mnt" */
 void holder_text(dev_t dev, char *buf, size_t len);
 
+/* loop-index.c */
+
+#define MARKER_DIR	RUN_DIR "/layers"
+#define LOOP_INDEX_KEY	64	/* room for one */
+
+/**
+ * enum loop_known - what the index knows of a file
+ * @LOOP_KNOWN_NONE: none of the indexed loops has it
+ * @LOOP_KNOWN_ONE: this one, and no other that is indexed
+ * @LOOP_KNOWN_MANY: it had several at a time: look at all
+ */
+enum loop_known {
+	LOOP_KNOWN_NONE,
+	LOOP_KNOWN_ONE,
+	LOOP_KNOWN_MANY,
+};
+
+/** loop_known() - which loop device has a file; @loop is set with LOOP_KNOWN_ONE */
+enum loop_known loop_known(dev_t dev, ino_t ino, dev_t *loop);
+/** loop_index_key() - a file's name in the index; its length */
+size_t loop_index_key(dev_t dev, ino_t ino, char *text, size_t len);
+/** loop_index_add() - with the loops' lock held: 0 or a negative errno */
+int loop_index_add(dev_t loop, dev_t dev, ino_t ino);
+/** loop_index_drop() - @loop has gone, it had the file @key */
+void loop_index_drop(dev_t loop, const char *key);
+bool loop_index_is_ready(void);
+int loop_index_set_ready(void);
+/** loop_index_ready() - (loop.c) have one, of what was open before there was it */
+int loop_index_ready(void);
+
+/**
+ * struct loops - devices that are layers of open disks, and those with markers
+ * @holders: who holds layers; those of one layer are neighbours
+ * @nr: how many
+ * @held: their devices, ascending
+ * @nr_held: how many
+ * @marked: devices with markers, ascending
+ * @nr_marked: how many
+ */
+struct loops {
+	struct dm_chain_holder *holders;
+	unsigned int nr;
+	dev_t *held;
+	unsigned int nr_held;
+	dev_t *marked;
+	unsigned int nr_marked;
+};
+
+/** loops_read() - as it is now; to be freed, also after an error */
+int loops_read(struct loops *l);
+void loops_free(struct loops *l);
+bool loops_held(const struct loops *l, dev_t dev);
+/** loops_indexed() - a loop device whose file the index knows: it is held, so it has
+ * not got another one since it was marked */
+bool loops_indexed(const struct loops *l, dev_t dev);
+
+/* holding.c */
+
+/**
+ * struct image_at - where an image is, to find its device among those of layers
+ * @dev: the image's, or with @ino that of its file system
+ * @ino: 0: a device
+ * @known: what the index says
+ * @loop: with LOOP_KNOWN_ONE
+ * @last: the device that was looked at last
+ * @last_is: and what it was
+ */
+struct image_at {
+	dev_t dev;
+	ino_t ino;
+	enum loop_known known;
+	dev_t loop;
+	dev_t last;
+	bool last_is;
+};
+
+void image_at_init(struct image_at *at, const struct image *img);
+/** image_at_device() - is it there? @l: loops_read() after image_at_init() */
+bool image_at_device(struct image_at *at, const struct loops *l, dev_t dev);
+
 /* disk.c */
 
 /** disk_find() - dm_disk() that says so if there is no such disk */
 int disk_find(const char *name, dev_t *dev);
 
-/** disk_holding_path() - disk_holding() of what may not be an image at all */
+/** disk_holding_path() - (holding.c) disk_holding() of what may not be an image at all */
 int disk_holding_path(const char *path, bool writable_only, char **name);
 
 /** disk_true_identity() - what a device is as a layer: if it is a loop, the file

@@ -301,20 +301,12 @@ static int check_disk(struct asked *a)
  * id of its own while the original is in use: that is what new-id is for.
  */
 static bool holds(const struct dm_chain_holder *h, const struct image *img,
-		  uint32_t op)
+		  struct image_at *at, const struct loops *l, uint32_t op)
 {
-	dev_t dev = makedev(h->major, h->minor), img_dev = img->dev;
-	ino_t ino = 0, img_ino = img->ino;
-
 	if (op != DM_CHAIN_OP_NEW_ID && img->format == DM_CHAIN_FORMAT_CHAIN &&
 	    !memcmp(h->uuid, img->hdr.uuid.b, sizeof(h->uuid)))
 		return true;
-	if (img->is_bdev) {
-		img_ino = 0;
-		disk_true_identity(&img_dev, &img_ino);
-	}
-	disk_true_identity(&dev, &ino);
-	return dev == img_dev && ino == img_ino;
+	return image_at_device(at, l, makedev(h->major, h->minor));
 }
 
 /* The lowest permission of a mask that isn't empty. */
@@ -343,58 +335,52 @@ static bool in_the_way(const struct dm_chain_holder *h, uint32_t row,
 	return true;
 }
 
-static bool find_conflict(const struct asked *a, const struct walk *w,
-			  const struct dm_chain_holder *h, unsigned int nr,
-			  struct dm_chain_conflict *c)
+static bool conflict_at(const struct asked *a, const struct image *img, unsigned int i,
+			const struct loops *l, struct dm_chain_conflict *c)
 {
-	unsigned int i, j;
+	struct image_at at;
+	unsigned int j;
 
-	for (i = 0; i < a->nr; i++)
-		for (j = 0; j < nr; j++) {
-			if (!holds(&h[j], &w->images[i], a->op) ||
-			    !in_the_way(&h[j], a->rows[i], c))
-				continue;
-			c->depth = i;
-			return true;
-		}
+	image_at_init(&at, img);
+	for (j = 0; j < l->nr; j++) {
+		if (!in_the_way(&l->holders[j], a->rows[i], c) ||
+		    !holds(&l->holders[j], img, &at, l, a->op))
+			continue;
+		c->depth = i;
+		return true;
+	}
 	return false;
 }
 
 /* Return: 1 with @c, 0, or a negative exit code. */
-static int ask_holders(const struct asked *a, const struct walk *w, int ctl,
+static int ask_holders(const struct asked *a, const struct walk *w,
 		       struct dm_chain_conflict *c)
 {
-	struct dm_chain_holder *h;
-	unsigned int nr;
-	int ret = control_holders(ctl, 0, &h, &nr);
+	struct loops l;
+	unsigned int i;
+	int ret = loops_read(&l);
 
-	if (ret)
-		return ret;
-	ret = find_conflict(a, w, h, nr, c);
-	free(h);
+	for (i = 0; i < a->nr && !ret; i++)
+		ret = conflict_at(a, &w->images[i], i, &l, c);
+	loops_free(&l);
 	return ret;
 }
 
 static int answer_images(const struct asked *a, const struct walk *w)
 {
 	struct dm_chain_conflict c = { 0 };
-	int ctl, ret;
+	int ret;
 
 	/* Then nothing is open. */
 	if (!module_present())
 		return allowed(a);
-	ctl = control_open();
-	if (ctl < 0)
-		return ctl;
-	ret = ask_holders(a, w, ctl, &c);
-	close(ctl);
+	ret = ask_holders(a, w, &c);
 	if (ret < 0)
 		return ret;
 	return ret ? refused(a, &c) : allowed(a);
 }
 
-int perm_ask_images(int ctl, const char *name, uint32_t op,
-		    const struct walk *w)
+int perm_ask_images(const char *name, uint32_t op, const struct walk *w)
 {
 	struct asked a = { .op = op, .nr = w->nr };
 	struct dm_chain_conflict c = { 0 };
@@ -404,7 +390,7 @@ int perm_ask_images(int ctl, const char *name, uint32_t op,
 	if (!a.rows || chain_perm_plan(op, 0, 0, a.nr, a.rows))
 		ret = msg_fail(EXIT_FAILED, "%s: out of memory", name);
 	if (!ret)
-		ret = ask_holders(&a, w, ctl, &c);
+		ret = ask_holders(&a, w, &c);
 	if (ret > 0)
 		ret = refused_text(name, op == DM_CHAIN_OP_GUEST ||
 				   op == DM_CHAIN_OP_EXPORT ? "open" :

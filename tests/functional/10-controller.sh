@@ -85,7 +85,7 @@ is "$(loops RO,AUTOCLEAR,PARTSCAN)" "0 1 0" \
 	"which is writable, goes by itself and is not scanned"
 run_ok "with a marker for udev" test -e "/run/dmchain/layers/$(loops MAJ:MIN)"
 like "$(dmsetup info -c --noheadings -o uuid d)" '^DMCHAIN-[0-9a-f-]{36}$' "a UUID of ours"
-is "$(ls /run/dmchain)" "$(printf 'layers\nloops.lock')" "no lock is left"
+is "$(ls /run/dmchain)" "$(printf 'layers\nloops\nloops.lock')" "no lock is left"
 
 err 3 "open already" "open: the name is taken" dmchain open d base.img
 err 3 "disk d" "open: the layer has a writer, who is named" dmchain open e base.img
@@ -316,6 +316,6 @@ is "$(ls /run/dmchain/layers | sort | xargs)" \
 run_ok "close" dmchain close d
 err 1 "no such disk" "close once more" dmchain close d
 is "$(loops)" "" "no loop device is left"
-is "$(ls /run/dmchain)" "$(printf 'layers\nloops.lock')" "no lock is left"
+is "$(ls /run/dmchain)" "$(printf 'layers\nloops\nloops.lock')" "no lock is left"
 
 done_testing

@@ -106,6 +106,6 @@ dmchain recover >/dev/null
 [ ! -e /dev/mapper/s ] || run_ok "close" dmchain close s
 is "$(dmsetup ls | grep -c '(')" 0 "no device is left"
 is "$(nr_loops)" 0 "no loop device is left"
-is "$(ls /run/dmchain)" "$(printf 'layers\nloops.lock')" "no lock is left"
+is "$(ls /run/dmchain)" "$(printf 'layers\nloops\nloops.lock')" "no lock is left"
 
 done_testing

@@ -174,11 +174,11 @@ if ! modprobe dm-crypt; then
 	done_testing
 fi
 run_ok "$what: format" luks luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 \
-	--cipher aes-xts-plain64 --key-size 256 /dev/mapper/d
+	--cipher aes-xts-plain64 --key-size 256 --sector-size 512 /dev/mapper/d
 run_ok "$what: open" luks luksOpen /dev/mapper/d plain
 rm -f "$TMP/model"
 iomodel run /dev/mapper/plain --model "$TMP/model" --seconds $load --threads 2 --max 64K \
-	--init-from-dev --no-discard --min 4K --align 4K --verify-end >"$TMP/io" 2>&1 &
+	--init-from-dev --no-discard --verify-end >"$TMP/io" 2>&1 &
 jobs_under $!
 wait $!
 is "$?$(grep -v ': ok ' "$TMP/io" | head -n 5)" 0 "$what: all that is read is right"

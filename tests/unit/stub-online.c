@@ -78,10 +78,8 @@ bool module_present(void)
 	return false;
 }
 
-int perm_ask_images(int ctl, const char *name, uint32_t op,
-		    const struct walk *w)
+int perm_ask_images(const char *name, uint32_t op, const struct walk *w)
 {
-	(void)ctl;
 	(void)op;
 	(void)w;
 	return no_disk(name);

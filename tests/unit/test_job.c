@@ -157,6 +157,13 @@ int dm_each(int (*cb)(const char *name, dev_t dev, void *arg), void *arg)
 	return cb("vm-a", DISK, arg);
 }
 
+int dm_disk(const char *name, dev_t *dev, bool *suspended)
+{
+	assert_null(suspended);
+	*dev = DISK;
+	return strcmp(name, "vm-a") ? -EXIT_FAILED : 0;
+}
+
 int dm_state(const char *name, struct dm_state *s)
 {
 	(void)name;

@@ -151,6 +151,34 @@ int control_holders(int ctl, dev_t disk, struct dm_chain_holder **h,
 	return 0;
 }
 
+int loops_read(struct loops *l)
+{
+	memset(l, 0, sizeof(*l));
+	return control_holders(0, 0, &l->holders, &l->nr);
+}
+
+void loops_free(struct loops *l)
+{
+	free(l->holders);
+}
+
+void image_at_init(struct image_at *at, const struct image *img)
+{
+	at->dev = img->dev;
+	at->ino = img->is_bdev ? 0 : img->ino;
+	if (img->is_bdev)
+		disk_true_identity(&at->dev, &at->ino);
+}
+
+bool image_at_device(struct image_at *at, const struct loops *l, dev_t dev)
+{
+	ino_t ino = 0;
+
+	(void)l;
+	disk_true_identity(&dev, &ino);
+	return dev == at->dev && ino == at->ino;
+}
+
 /* As the kernel does it: vm-a reads by way of its own job. */
 static bool own(const struct dm_chain_holder *h, uint32_t row)
 {
