@@ -53,6 +53,7 @@
 #define SMALL_BATCH	(1U << (20 - SECTOR_SHIFT))	/* ... and not */
 #define SYNC_MSECS	1000
 #define NSEC		1000000000ULL
+#define LATE_NS		(NSEC / 4)			/* is made up for */
 
 static unsigned int job_share = 50;
 module_param(job_share, uint, 0644);
@@ -168,14 +169,15 @@ static void set_status(struct chain_job *job, u32 status)
 		chain_job_event(job, DM_CHAIN_JOB_EVENT_STATUS);
 }
 
+/* What a batch took, and we came late by, counts: else it would be too slow. */
 void chain_job_done(struct chain_job *job, u64 bytes)
 {
-	u64 now = ktime_get_ns();
+	u64 since = ktime_get_ns() - LATE_NS;
 
 	spin_lock(&job->lock);
 	job->current_bytes += bytes;
 	if (job->speed)
-		job->due_ns = max(job->due_ns, now) +
+		job->due_ns = max(job->due_ns, since) +
 			      mul_u64_u64_div_u64(bytes, NSEC, job->speed);
 	spin_unlock(&job->lock);
 }

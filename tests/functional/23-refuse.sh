@@ -182,6 +182,13 @@ for slot in 0 $other; do
 	kept 4 "top.img.*no chain header" "both headers of the top are damaged" dmchain open d top.img
 	smash mid.img 16 512
 done
+for layer in top mid base; do
+	chain
+	for slot in 0 $other; do
+		dd if=/dev/zero of=$layer.img bs=512 seek=$((slot / 512)) count=8 conv=notrunc status=none
+	done
+	kept 4 "$layer.img.*(no chain header|no layer)" "both headers of $layer are zeroes" dmchain open d top.img
+done
 chain
 printf '\377' | dd of=mid.img bs=1 seek=200 conv=notrunc status=none
 printf '\377' | dd of=mid.img bs=1 seek=$((other + 200)) conv=notrunc status=none

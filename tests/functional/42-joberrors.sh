@@ -133,7 +133,11 @@ stack
 part_fails 0 "$(data_at 0 12)" 16
 refused 1 "d: commit .*(Input/output|I/O) error" "report: the commit ends" dmchain commit d --top 1 --base 2
 is "$(layers)" "2 1 0" "no layer is gone"
+is "$(dmsetup table d | grep -o 'chain rw' | wc -l)" 1 "C8: it has failed: only the top is open for writing"
 same "the disk is what it was"
+run_fail 1 "C9: ignore: it goes on, and ends with the error" dmchain commit d --top 1 --base 2 --on-error ignore
+is "$(layers)" "2 1 0" "C9: ignore: no layer is gone"
+same "C9: ignore: the disk is what it was"
 run_ok "stop: it begins" dmchain commit d --top 1 --base 2 --on-error stop --background
 wait_for 20 paused
 is $? 0 "and is paused for an error"
@@ -199,6 +203,11 @@ space()
 space
 dmchain snapshot d=next.img >/dev/null
 refused 1 "small/base.img: .*(missing|free|space)" "a commit that has no space is refused" dmchain commit d --top 1
+for policy in report ignore; do
+	run_fail 1 "C9: no space, $policy: it ends" dmchain commit d --top 1 --force --on-error $policy
+	is "$(json '.layers | length' dmchain info d)" 3 "C9: no space, $policy: no layer is gone"
+	same "C9: no space, $policy: the disk is what it was"
+done
 run_ok "forced, it begins" dmchain commit d --top 1 --force --on-error enospc --background
 wait_for 30 paused
 is $? 0 "enospc: it is paused"

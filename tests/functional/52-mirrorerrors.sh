@@ -211,6 +211,9 @@ at=$(data_at 0 4)
 part_fails 0 "$at" 8
 dd if=/dev/zero of=/dev/mapper/lay2 bs=1M count=3 oflag=direct status=none
 refused 1 "d: mirror failed .*(Input/output|I/O) error" "source: the mirror ends" dmchain mirror d /dev/mapper/lay2 --format chain --json
+run_fail 1 "M5: source, ignore: it ends, and never was ready" \
+	dmchain mirror d /dev/mapper/lay2 --format chain --existing --on-error ignore
+is "$(marks)" incomplete "M5: source, ignore: the copy is incomplete"
 run_ok "source, stop: it begins" dmchain mirror d /dev/mapper/lay2 --format chain --existing --on-error stop --background
 paused "source, stop"
 mended 0
