@@ -20,6 +20,7 @@ V ?= 0
 quiet := $(if $(filter 0,$(V)),@)
 say = @$(if $(filter 0,$(V)),echo "  $(1)	$(2)",:)
 CC := gcc
+AR := ar
 DESTDIR ?=
 PREFIX ?= /usr/local
 UDEVDIR ?= /usr/lib/udev
@@ -29,7 +30,7 @@ help:	## this list
 	@echo
 	@sed -n 's/^#   /  /p' $(top)/Makefile
 
-.PHONY: help all demo check check-long bench curves vm install docs clean
+.PHONY: help all demo check check-long fuzz bench curves vm install docs clean
 
 # --- Kernel module: one build directory for each kernel. 6.1's kbuild writes
 # beside the sources, so these are copied there first.
@@ -140,7 +141,7 @@ tools_src := $(foreach f,$(wildcard tests/tools/*.c),$(if \
 	$(shell sed -n '1,5{/^\/\/ sources:/p}' $(f)),$(f)))
 tools := $(tools_src:tests/tools/%.c=$(O)/tools/%)
 unit := $(patsubst tests/unit/%.c,$(O)/unit/%,$(wildcard tests/unit/test_*.c))
-test_headers := $(wildcard tests/*/*.h tests/*/*/*.h userspace/*.h kmod/*.h uapi/linux/*.h)
+test_headers := $(wildcard tests/*/*.h tests/*/*/*.h tests/fuzz/include/linux/*.h userspace/*.h kmod/*.h uapi/linux/*.h)
 
 tools: $(tools)
 unit: $(unit)
@@ -160,6 +161,39 @@ $(unit): $(O)/unit/%: tests/unit/%.c $$(call listed,sources,tests/unit/$$*.c) $(
 
 .PHONY: user asan tools unit
 
+# --- Fuzz targets: tests/fuzz/fuzz_*.c, each with what it needs of the controller and
+# of the module's parsers. clang has the only fuzzer that comes with the compiler.
+
+FUZZ_CC := clang-14
+fuzz := $(patsubst tests/fuzz/%.c,$(O)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+fuzz_src := $(filter-out userspace/main.c,$(user_src)) $(wildcard kmod/dm-chain-args.c)
+fuzz_obj := $(fuzz_src:%.c=$(O)/fuzz/obj/%.o)
+fuzz_flags := $(flags) -Wno-c2x-extensions -O1 -fno-omit-frame-pointer -fno-sanitize-recover=all \
+	-I$(top) -I$(top)/tests/fuzz/include $(lib_cflags)
+fuzz_asan := address,undefined
+fuzz_look = -fsanitize=fuzzer-no-link,$(fuzz_asan)
+# Half of the time would go there, and there is nothing to find
+$(O)/fuzz/obj/userspace/lib-crc.o: fuzz_look = -O2
+
+fuzzers: $(fuzz)
+
+$(fuzz_obj): $(O)/fuzz/obj/%.o: %.c $(test_headers) Makefile
+	$(call say,CC,fuzz $<)
+	$(quiet)mkdir -p $(@D)
+	$(quiet)$(FUZZ_CC) $(fuzz_flags) $(fuzz_look) -c -o $@ $<
+
+# A target may have a part of the controller in itself, to reach what is static there
+$(O)/fuzz/parts.a: $(fuzz_obj)
+	$(call say,AR,fuzz/$(@F))
+	$(quiet)rm -f $@ && $(AR) rc $@ $^
+
+$(fuzz): $(O)/fuzz/%: tests/fuzz/%.c $(O)/fuzz/parts.a
+	$(call say,CC,$<)
+	$(quiet)$(FUZZ_CC) $(fuzz_flags) -fsanitize=fuzzer,$(fuzz_asan) -o $@ $< \
+		$(O)/fuzz/parts.a -Wl,--as-needed $(lib_libs)
+
+.PHONY: fuzzers
+
 # --- What people call
 
 all: $(stock:%=module-%) user ## module for the installed kernel headers, controller
@@ -172,6 +206,9 @@ check: ## all tests; K=6.12 and T=PATTERN select some
 
 check-long: ## all tests, also those that take hours
 	$(quiet)O=$(O) tests/run-check --long $(if $(K),--kernels "$(K)") $(if $(T),--tests "$(T)")
+
+fuzz: fuzzers ## look for inputs that break the parsers; FUZZ_TIME=60 s each, T=header
+	$(quiet)O=$(O) tests/fuzz/run $(if $(T),--targets "$(T)")
 
 bench: ## measure the I/O path against other targets; BENCH="depth first" selects
 	$(quiet)O=$(O) tests/bench/run

@@ -425,6 +425,34 @@ bool chain_drops_held(const struct chain_inst *ci)
 	return drops;
 }
 
+static bool has_through(const struct chain_inst *ci, const struct chain_layer *l)
+{
+	unsigned int i;
+
+	for (i = 0; i < ci->nr_atts; i++)
+		if (ci->atts[i].layer == l)
+			return ci->atts[i].row == DM_CHAIN_OPROLE_GUEST_THROUGH;
+	return false;
+}
+
+bool chain_makes_ro(const struct chain_inst *ci)
+{
+	const struct chain_inst *live;
+	const struct chain_holder *h;
+	unsigned int i;
+	bool ro = false;
+
+	mutex_lock(&chain_registry_mutex);
+	live = ci->disk->live;
+	list_for_each_entry(h, &ci->disk->holders, list)
+		for (i = 0; live && h->begun && i < h->nr; i++)
+			ro |= chain_perm_writes(h->grants[i].row) &&
+			      has_through(live, h->grants[i].layer) &&
+			      !has_through(ci, h->grants[i].layer);
+	mutex_unlock(&chain_registry_mutex);
+	return ro;
+}
+
 /* --- Answers --- */
 
 /* A row of the disk's own, as it stands beside the disk's jobs. */

@@ -815,17 +815,17 @@ static void free_jobs(struct list_head *gone)
 }
 
 /*
- * A table with another target, or none, may have been loaded since the token was
- * given; and there is one target only.
+ * A table with another target, or none, or with layers ro, may have been loaded since
+ * the token was given; and there is one target only.
  */
-static int check_targets(const struct chain_job *job)
+static int check_tables(const struct chain_job *job)
 {
 	const struct chain_job *other;
 
-	if (!job->target)
-		return 0;
 	if (!list_is_singular(&job->disk->insts))
 		return -EBUSY;
+	if (!job->target)
+		return 0;
 	list_for_each_entry(other, &job->disk->jobs, on_disk)
 		if (other->target)
 			return -EBUSY;
@@ -852,7 +852,7 @@ static int publish(struct chain_job *job, struct chain_token *t)
 	int r;
 
 	mutex_lock(&chain_registry_mutex);
-	r = job->disk->live == job->ci ? check_targets(job) : -ENODEV;
+	r = job->disk->live == job->ci ? check_tables(job) : -ENODEV;
 	if (!r)
 		r = chain_token_begin(t, job, job->disk);
 	if (!r) {

@@ -324,6 +324,10 @@ static int check_running(struct chain_inst *ci, char **error)
 		*error = "The table drops a layer that a job holds";
 		return -EBUSY;
 	}
+	if (chain_makes_ro(ci)) {
+		*error = "The table makes a layer ro that a job writes";
+		return -EBUSY;
+	}
 	lbs = bdev_logical_block_size(dm_disk(ci->disk->md)->part0);
 	for (i = 0; i < ci->nr_atts; i++) {
 		if (bdev_logical_block_size(ci->atts[i].bdev) <= lbs)

@@ -252,6 +252,7 @@ int chain_token_begin(struct chain_token *t, struct chain_job *job,
 	if (t->job)
 		return -EBUSY;
 	t->job = job;
+	t->holder.begun = true;
 	refcount_inc(&t->ref);
 	return 0;
 }

@@ -471,6 +471,7 @@ struct chain_grant {
  * @disk: NULL when that is gone, and with it the grants; registry_mutex
  * @id: of the token, or 0
  * @nr: entries of @grants
+ * @begun: a job does what it was given for; registry_mutex
  * @grants: room for all layers of the disk
  * @gone: the disk has been closed; called with registry_mutex held
  */
@@ -479,6 +480,7 @@ struct chain_holder {
 	struct chain_disk *disk;
 	u64 id;
 	unsigned int nr;
+	bool begun;
 	struct chain_grant *grants;
 	void (*gone)(struct chain_holder *h);
 };
@@ -547,6 +549,9 @@ void chain_release(struct chain_holder *h);
 
 /** chain_others_hold() - has a token but that of @id one of the first @n layers */
 bool chain_others_hold(const struct chain_inst *ci, u64 id, unsigned int n);
+
+/** chain_makes_ro() - does the table make a layer ro that a job writes */
+bool chain_makes_ro(const struct chain_inst *ci);
 
 /** chain_drops_held() - does the table lack a layer that somebody holds */
 bool chain_drops_held(const struct chain_inst *ci);

@@ -499,13 +499,14 @@ void walk_close(struct walk *w);
 /**
  * struct imgmap - state map of a closed chain layer in memory
  * @groups: number of groups, from the header's size
- * @words: per group NULL (absent) or CHAIN_GROUP_WORDS states
+ * @words: per group NULL (absent) or CHAIN_GROUP_WORDS states; those of groups of one
+ *	state are shared
  * @damaged: map sectors found damaged
  * @damaged_presence: presence sectors found damaged
  */
 struct imgmap {
 	uint64_t groups;
-	uint64_t **words;
+	const uint64_t **words;
 	uint64_t damaged;
 	uint64_t damaged_presence;
 };
@@ -513,6 +514,8 @@ struct imgmap {
 int imgmap_load(struct imgmap *m, struct image *img);
 void imgmap_free(struct imgmap *m);
 unsigned int imgmap_state(const struct imgmap *m, uint64_t block);
+/** imgmap_put() - in memory only; false: no memory */
+bool imgmap_put(struct imgmap *m, uint64_t block, unsigned int state);
 /** imgmap_run() - first block after @block with another state, at most @end */
 uint64_t imgmap_run(const struct imgmap *m, uint64_t block, uint64_t end);
 /** imgmap_count() - bytes in blocks of a state */

@@ -103,8 +103,8 @@ static void read_groups(struct image *img, uint64_t first, uint64_t nr,
 {
 	uint64_t i;
 
-	/* A header may tell of far more than its file has. */
-	if (group_offset(img, first) >= img->bytes) {
+	/* A header may tell of far more than its file has, or holds. */
+	if (group_offset(img, first) >= img->bytes || is_hole(img, first, nr)) {
 		memset(buf, 0, nr * DM_CHAIN_GROUP_BYTES);
 		return;
 	}
@@ -227,14 +227,48 @@ int map_clear_beyond(struct image *img)
 	return image_zero(img, end - h->size, h->data_offset + h->size);
 }
 
-static bool all_absent(const struct map_group *g)
+/*
+ * A hostile header, or a full disk, has millions of groups of one state: they share
+ * these words.
+ */
+static uint64_t uniform[4][CHAIN_GROUP_WORDS];
+
+static bool is_shared(const uint64_t *words)
 {
 	unsigned int i;
 
-	for (i = 0; i < CHAIN_GROUP_WORDS; i++)
-		if (g->words[i])
-			return false;
-	return true;
+	for (i = 0; i < ARRAY_SIZE(uniform); i++)
+		if (words == uniform[i])
+			return true;
+	return false;
+}
+
+/* The shared words that say the same, or NULL. */
+static const uint64_t *find_shared(const uint64_t *words)
+{
+	unsigned int state = words[0] & 3, i;
+
+	if (uniform[state][0] != words[0])
+		for (i = 0; i < CHAIN_GROUP_WORDS; i++)
+			uniform[state][i] = state * 0x5555555555555555ULL;
+	return memcmp(words, uniform[state], sizeof(uniform[state])) ?
+	       NULL : uniform[state];
+}
+
+/* As they are; of what has one state, one for all. */
+static bool put_words(struct imgmap *m, uint64_t group, const uint64_t *words)
+{
+	size_t bytes = CHAIN_GROUP_WORDS * sizeof(*words);
+	uint64_t *copy;
+
+	m->words[group] = find_shared(words);
+	if (m->words[group])
+		return true;
+	copy = malloc(bytes);
+	if (copy)
+		memcpy(copy, words, bytes);
+	m->words[group] = copy;
+	return copy;
 }
 
 static int keep_group(struct map_group *g, void *arg)
@@ -244,13 +278,10 @@ static int keep_group(struct map_group *g, void *arg)
 	m->damaged += (unsigned int)__builtin_popcount(g->damaged);
 	if (g->lost)
 		memset(g->words, 0xff, sizeof(g->words));
-	if (!g->present || all_absent(g))
+	if (!g->present || all_zero((uint8_t *)g->words, sizeof(g->words)) ||
+	    put_words(m, g->index, g->words))
 		return 0;
-	m->words[g->index] = malloc(sizeof(g->words));
-	if (!m->words[g->index])
-		return msg_fail(EXIT_FAILED, "out of memory for a map");
-	memcpy(m->words[g->index], g->words, sizeof(g->words));
-	return 0;
+	return msg_fail(EXIT_FAILED, "out of memory for a map");
 }
 
 int imgmap_load(struct imgmap *m, struct image *img)
@@ -279,9 +310,25 @@ void imgmap_free(struct imgmap *m)
 	uint64_t i;
 
 	for (i = 0; m->words && i < m->groups; i++)
-		free(m->words[i]);
+		if (!is_shared(m->words[i]))
+			free((void *)m->words[i]);
 	free(m->words);
 	memset(m, 0, sizeof(*m));
+}
+
+bool imgmap_put(struct imgmap *m, uint64_t block, unsigned int state)
+{
+	uint64_t group = block / DM_CHAIN_GROUP_BLOCKS, words[CHAIN_GROUP_WORDS] = { 0 };
+	const uint64_t *old = m->words[group];
+
+	if (old && !is_shared(old)) {
+		chain_state_put((uint64_t *)old, block % DM_CHAIN_GROUP_BLOCKS, state);
+		return true;
+	}
+	if (old)
+		memcpy(words, old, sizeof(words));
+	chain_state_put(words, block % DM_CHAIN_GROUP_BLOCKS, state);
+	return put_words(m, group, words);
 }
 
 static const uint64_t *block_words(const struct imgmap *m, uint64_t block)
@@ -308,6 +355,9 @@ static uint64_t same_blocks(const struct imgmap *m, uint64_t block,
 
 	if (!words)
 		return state == DM_CHAIN_ABSENT ?
+		       DM_CHAIN_GROUP_BLOCKS - in_group : 0;
+	if (is_shared(words))
+		return state == (words[0] & 3) ?
 		       DM_CHAIN_GROUP_BLOCKS - in_group : 0;
 	if (block % CHAIN_STATES_PER_WORD == 0 &&
 	    words[in_group / CHAIN_STATES_PER_WORD] ==

@@ -155,6 +155,19 @@ static const char *member(json_object *o, const char *key)
 	       json_object_get_string(v) : NULL;
 }
 
+static bool are_names(json_object *array)
+{
+	size_t i;
+
+	if (!json_object_is_type(array, json_type_array))
+		return false;
+	for (i = 0; i < json_object_array_length(array); i++)
+		if (!json_object_is_type(json_object_array_get_idx(array, i),
+					 json_type_string))
+			return false;
+	return true;
+}
+
 static bool parse(struct label_record *r, json_object *o)
 {
 	const char *path = member(o, "path"), *handle = member(o, "handle");
@@ -168,8 +181,7 @@ static bool parse(struct label_record *r, json_object *o)
 	if (json_object_object_get_ex(o, "handle-type", &v))
 		r->handle_type = json_object_get_int(v);
 	r->kind = strcmp(kind, "rw") ? LABEL_RO : LABEL_RW;
-	if (!json_object_object_get_ex(o, "users", &v) ||
-	    !json_object_is_type(v, json_type_array))
+	if (!json_object_object_get_ex(o, "users", &v) || !are_names(v))
 		return false;
 	r->users = json_object_get(v);
 	return r->path && json_object_object_get_ex(o, "label", &v) &&

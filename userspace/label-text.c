@@ -14,6 +14,8 @@
 
 #define SELINUX_KEY	"selinux="
 #define CONTEXT_MAX	4095
+/* (uid_t)-1 means "leave it" to the system, so it is no owner. */
+#define ID_MAX		(UINT32_MAX - 1)
 #define MODE_MAX	0777	/* an image is no program: no set-id bits */
 
 static bool number(const char *text, int base, unsigned long max,
@@ -33,7 +35,6 @@ static bool all_digits(const char *text)
 	return text[strspn(text, "0123456789")] == '\0';
 }
 
-/* (uid_t)-1 means "leave it" to the system, so it is no owner. */
 static int parse_owner(const char *text, struct label *l)
 {
 	const struct passwd *p;
@@ -42,7 +43,7 @@ static int parse_owner(const char *text, struct label *l)
 	if (!*text)
 		return 0;
 	l->parts |= LABEL_OWNER;
-	if (number(text, 10, UINT32_MAX - 1, &n)) {
+	if (number(text, 10, ID_MAX, &n)) {
 		l->uid = (uid_t)n;
 		return 0;
 	}
@@ -61,7 +62,7 @@ static int parse_group(const char *text, struct label *l)
 	if (!*text)
 		return 0;
 	l->parts |= LABEL_GROUP;
-	if (number(text, 10, UINT32_MAX - 1, &n)) {
+	if (number(text, 10, ID_MAX, &n)) {
 		l->gid = (gid_t)n;
 		return 0;
 	}
@@ -242,16 +243,19 @@ json_object *label_to_json(const struct label *l)
 	return o;
 }
 
+/* What is beyond @max would be cut to another owner, or to "leave it". */
 static bool take_number(json_object *o, const char *key, unsigned int part,
-			struct label *l, unsigned int *n)
+			struct label *l, unsigned int *n, int64_t max)
 {
 	json_object *v;
+	int64_t value;
 
 	if (!json_object_object_get_ex(o, key, &v))
 		return true;
-	if (!json_object_is_type(v, json_type_int))
+	value = json_object_get_int64(v);
+	if (!json_object_is_type(v, json_type_int) || value < 0 || value > max)
 		return false;
-	*n = (unsigned int)json_object_get_int64(v);
+	*n = (unsigned int)value;
 	l->parts |= part;
 	return true;
 }
@@ -275,9 +279,9 @@ bool label_from_json(json_object *o, struct label *l)
 {
 	memset(l, 0, sizeof(*l));
 	if (json_object_is_type(o, json_type_object) &&
-	    take_number(o, "uid", LABEL_OWNER, l, &l->uid) &&
-	    take_number(o, "gid", LABEL_GROUP, l, &l->gid) &&
-	    take_number(o, "mode", LABEL_MODE, l, &l->mode) &&
+	    take_number(o, "uid", LABEL_OWNER, l, &l->uid, ID_MAX) &&
+	    take_number(o, "gid", LABEL_GROUP, l, &l->gid, ID_MAX) &&
+	    take_number(o, "mode", LABEL_MODE, l, &l->mode, 07777) &&
 	    take_context(o, l))
 		return true;
 	label_free(l);

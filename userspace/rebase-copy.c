@@ -81,7 +81,7 @@ static int end_batch(struct copying *c)
 	return ret;
 }
 
-/* The group of a block, in memory, and known to be written with the batch. */
+/* The group of a block is known to be written with the batch. */
 static int touch(struct copying *c, uint64_t block)
 {
 	uint64_t group = block / DM_CHAIN_GROUP_BLOCKS;
@@ -93,24 +93,16 @@ static int touch(struct copying *c, uint64_t block)
 		ret = end_batch(c);
 	if (ret)
 		return ret;
-	if (!c->map.words[group])
-		c->map.words[group] = calloc(CHAIN_GROUP_WORDS,
-					     sizeof(*c->map.words[group]));
-	if (!c->map.words[group])
-		return msg_fail(EXIT_FAILED, "%s: out of memory",
-				c->r->img->label);
 	c->dirty[c->nr++] = group;
 	return 0;
 }
 
 static int set_state(struct copying *c, uint64_t block, unsigned int state)
 {
-	int ret = touch(c, block);
-
-	if (!ret)
-		chain_state_put(c->map.words[block / DM_CHAIN_GROUP_BLOCKS],
-				block % DM_CHAIN_GROUP_BLOCKS, state);
-	return ret;
+	if (!imgmap_put(&c->map, block, state))
+		return msg_fail(EXIT_FAILED, "%s: out of memory",
+				c->r->img->label);
+	return touch(c, block);
 }
 
 /* @buf: a block as it is seen now, zeroes behind the disk's end. */

@@ -52,6 +52,9 @@ is "$(writable)" 4 "top, overlay, range and base are open for writing"
 table=$(dmsetup table d)
 run_ok "the table that dmsetup shows can be loaded again" sh -c "dmsetup reload d --table '$table' && dmsetup resume d"
 is "$(dmsetup table d)" "$table" "and is the same"
+run_fail any "one that makes a layer ro that a job writes can't" \
+	dmsetup reload d --table "$(sed 's/ chain rw/ chain ro/2g' <<<"$table")"
+like "$(dmesg | tail -n 5)" "makes a layer ro that a job writes" "the kernel says why"
 no_violations "status: the gate refused nothing"
 is "$(of status "$first") $(of status "$second")" "running running" "both run on"
 for job in $first $second; do

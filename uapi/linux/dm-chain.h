@@ -485,12 +485,12 @@ struct dm_chain_event {
  * Prepare, for a raw base that has to grow: the record makes the chain open
  * with a base of either size. The caller lets it grow, and starts the job.
  *
- * Errors: EBADF no token; EBUSY it is started already, or another unfinished
- * job has one of the layers; EINVAL the operation is none that runs as a job;
- * ENOSPC the base's device is too small; EFBIG more than its maps have room
- * for; ERANGE a raw base is larger than the top of the range; EMLINK the base
- * or a layer of the range has other children (DM_CHAIN_JOB_FORCE takes it);
- * EROFS a layer is not attached rw; EIO a layer has failed, or its map is
+ * Errors: EBADF no token; EBUSY it is started already, another unfinished job
+ * has one of the layers, or another table is loaded; EINVAL the operation is none
+ * that runs as a job; ENOSPC the base's device is too small; EFBIG more than its
+ * maps have room for; ERANGE a raw base is larger than the top of the range; EMLINK
+ * the base or a layer of the range has other children (DM_CHAIN_JOB_FORCE takes
+ * it); EROFS a layer is not attached rw; EIO a layer has failed, or its map is
  * damaged; ESTALE the record that there is names another base; ENXIO nothing is
  * attached in role "target"; ENOTEMPTY the target holds something.
  */
