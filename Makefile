@@ -29,7 +29,7 @@ help:	## this list
 	@echo
 	@sed -n 's/^#   /  /p' $(top)/Makefile
 
-.PHONY: help all demo check check-long bench curves vm install docs clean
+.PHONY: help all demo check check-long coverage bench curves vm install docs clean
 
 # --- Kernel module: one build directory for each kernel. 6.1's kbuild writes
 # beside the sources, so these are copied there first.
@@ -172,6 +172,9 @@ check: ## all tests; K=6.12 and T=PATTERN select some
 
 check-long: ## all tests, also those that take hours
 	$(quiet)O=$(O) tests/run-check --long $(if $(K),--kernels "$(K)") $(if $(T),--tests "$(T)")
+
+coverage: ## what of the module the tests run, in lines; T=PATTERN selects tests
+	$(quiet)O=$(O) tests/run-coverage $(if $(T),"$(T)")
 
 bench: ## measure the I/O path against other targets; BENCH="depth first" selects
 	$(quiet)O=$(O) tests/bench/run
