@@ -961,14 +961,17 @@ static int get_uuid_and_layer(struct chain_disk *disk, struct chain_att *att,
 	struct chain_use *spare = kzalloc(sizeof(*spare), GFP_KERNEL);
 	struct chain_id uuid = {};
 	struct chain_layer *fresh, *l;
-	int r = -ENOMEM;
+	int r;
 
-	if (format == DM_CHAIN_FORMAT_CHAIN && spare) {
+	if (!spare)
+		return -ENOMEM;
+	if (format == DM_CHAIN_FORMAT_CHAIN) {
 		r = peek(att, &uuid, buf, error);
 		if (r)
 			goto out;
 	}
-	fresh = spare ? alloc_layer(format, &uuid) : NULL;
+	r = -ENOMEM;
+	fresh = alloc_layer(format, &uuid);
 	if (!fresh)
 		goto out;
 	l = insert(disk, att, fresh, spare, error);
