@@ -3,7 +3,8 @@
 # Everything is made below O; nothing is written beside the sources.
 #
 #   O=DIR      where (./build)
-#   K=LIST     kernels: 6.1 6.12 debug (default: 6.1 and 6.12, or all for check)
+#   K=LIST     kernels: 6.1 6.12 debug (default: 6.1 and 6.12, or all for check);
+#              check-long has kcsan, too
 #   T=PATTERN  check, check-long: only tests whose name contains PATTERN
 #   V=1        show commands
 
@@ -30,7 +31,7 @@ help:	## this list
 	@echo
 	@sed -n 's/^#   /  /p' $(top)/Makefile
 
-.PHONY: help all demo check check-long fuzz bench curves vm install docs clean
+.PHONY: help all demo check check-long coverage fuzz bench curves vm install docs clean
 
 # --- Kernel module: one build directory for each kernel. 6.1's kbuild writes
 # beside the sources, so these are copied there first.
@@ -74,6 +75,16 @@ module-debug:
 module-debug-in:
 	$(call build_module,$(DIR)/build,$(O)/mod-$(RELEASE),DM_CHAIN_KUNIT=1)
 
+# For its detector of data races
+module-kcsan:
+	$(call say,MODULE,kcsan)
+	$(quiet)dir=$$(tests/vm/debug-kernel kcsan) && \
+	$(MAKE) module-kcsan-in O=$(O) V=$(V) WERROR=$(WERROR) \
+		DIR=$$dir RELEASE=$$(cat $$dir/release)
+
+module-kcsan-in:
+	$(call build_module,$(DIR)/build,$(O)/mod-$(RELEASE))
+
 # Without the gate that each I/O passes: tests/bench measures what that costs
 module-ungated-%:
 	$(call say,MODULE,ungated $*)
@@ -83,7 +94,8 @@ module-ungated-%:
 sparse:
 	$(call build_module,$(kbuild_6.12),$(O)/mod-$(patsubst linux-headers-%,%,$(notdir $(kbuild_6.12))),C=2 CF=-D__CHECK_ENDIAN__)
 
-.PHONY: $(stock:%=module-%) module-debug module-debug-in sparse
+.PHONY: $(stock:%=module-%) module-debug module-debug-in \
+	module-kcsan module-kcsan-in sparse
 
 # --- User space: the controller, once as shipped, once with sanitizers
 
@@ -210,13 +222,16 @@ check-long: ## all tests, also those that take hours
 fuzz: fuzzers ## look for inputs that break the parsers; FUZZ_TIME=60 s each, T=header
 	$(quiet)O=$(O) tests/fuzz/run $(if $(T),--targets "$(T)")
 
+coverage: ## what of the module the tests run, in lines; T=PATTERN selects tests
+	$(quiet)O=$(O) tests/run-coverage $(if $(T),"$(T)")
+
 bench: ## measure the I/O path against other targets; BENCH="depth first" selects
 	$(quiet)O=$(O) tests/bench/run
 
 curves: ## measure the cost of a read against depth, size and run; renew the plots
 	$(quiet)O=$(O) BENCH=curves tests/bench/run
 
-vm: ## a shell in a VM with module and controller; K=6.1, 6.12 or debug
+vm: ## a shell in a VM with module and controller; K=6.1, 6.12, debug or kcsan
 	$(quiet)O=$(O) tests/vm/run --kernel $(or $(K),$(KERNEL),6.12) --shell
 
 install: all ## module for the running kernel, controller, rules, manual pages

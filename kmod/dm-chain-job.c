@@ -515,7 +515,7 @@ static int wait_ready(struct chain_job *job)
 	return ended(job) ?: -EAGAIN;
 }
 
-static int run(struct chain_job *job)
+int chain_job_run(struct chain_job *job)
 {
 	int r = job->ops->prepare(job);
 
@@ -608,7 +608,7 @@ static int job_thread(void *arg)
 	int r = record(job);
 
 	if (!r)
-		r = run(job);
+		r = chain_job_run(job);
 	if (r && r != -ENODEV)
 		r = job->ops->cancel(job, r);
 	conclude(job, r);
@@ -1051,7 +1051,7 @@ static int cancel(struct chain_job *job)
 	return r;
 }
 
-static int do_verb(struct chain_job *job, const struct dm_chain_job_verb *arg)
+int chain_job_apply(struct chain_job *job, const struct dm_chain_job_verb *arg)
 {
 	int r = 0;
 
@@ -1092,7 +1092,7 @@ int chain_job_verb(const struct dm_chain_job_verb *arg)
 	mutex_lock(&chain_registry_mutex);
 	job = find_job(arg->id);
 	if (job)
-		r = do_verb(job, arg);
+		r = chain_job_apply(job, arg);
 	mutex_unlock(&chain_registry_mutex);
 	return r;
 }
@@ -1199,3 +1199,10 @@ void chain_jobs_exit(void)
 	list_splice_init(&jobs, &gone);
 	free_jobs(&gone);
 }
+
+CHAIN_EXPORT_FOR_KUNIT(chain_job_run);
+CHAIN_EXPORT_FOR_KUNIT(chain_job_apply);
+CHAIN_EXPORT_FOR_KUNIT(chain_job_fill);
+CHAIN_EXPORT_FOR_KUNIT(chain_job_done);
+CHAIN_EXPORT_FOR_KUNIT(chain_jobs_stop);
+CHAIN_EXPORT_FOR_KUNIT(chain_jobs_go);

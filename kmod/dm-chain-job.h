@@ -379,6 +379,17 @@ static inline struct chain_att *chain_job_att(const struct chain_job *job,
 	return job->ci->order[depth];
 }
 
+/**
+ * chain_job_run() - from its record to its end: moves, pauses, waits, finishes
+ * @job: job; of its own thread
+ *
+ * Return: 0: it has done what it was for; or a negative errno: why not.
+ */
+int chain_job_run(struct chain_job *job);
+
+/** chain_job_apply() - a verb to a job; 0, -ESRCH: it has ended, -EBUSY, -EINVAL */
+int chain_job_apply(struct chain_job *job, const struct dm_chain_job_verb *arg);
+
 /* dm-chain-monitor.c */
 
 /** chain_job_event() - tell those who listen; job->lock not held */

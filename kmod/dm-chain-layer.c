@@ -838,9 +838,8 @@ static int prove_written(struct chain_inst *live, struct chain_att *att,
 
 	if (!r)
 		return 0;
-	h = kmemdup(before, sizeof(*h), GFP_KERNEL);
-	if (h)
-		chain_layer_update(att, h, false);
+	h = kmemdup(before, sizeof(*h), GFP_KERNEL | __GFP_NOFAIL);
+	chain_layer_update(att, h, false);
 	kfree(h);
 	chain_meta_destroy(l);
 	l->hdr = *before;
@@ -903,11 +902,13 @@ int chain_layer_open(struct chain_disk *disk, struct chain_att *att, bool force,
 static void close_rw(struct chain_att *att)
 {
 	struct chain_layer *l = att->layer;
-	struct chain_header *h = kmemdup(&l->hdr, sizeof(*h), GFP_KERNEL);
+	/* Who can't write it would leave a layer that looks open. */
+	struct chain_header *h = kmemdup(&l->hdr, sizeof(*h),
+					 GFP_KERNEL | __GFP_NOFAIL);
 
 	lockdep_assert_held(&l->rw_mutex);
 	chain_meta_bind(att);
-	if (!READ_ONCE(l->failed) && !chain_meta_sync(l) && h) {
+	if (!READ_ONCE(l->failed) && !chain_meta_sync(l)) {
 		h->marks &= ~DM_CHAIN_MARK_IN_USE;
 		memset(&h->use_host, 0, sizeof(h->use_host));
 		memset(&h->use_boot, 0, sizeof(h->use_boot));
@@ -961,14 +962,17 @@ static int get_uuid_and_layer(struct chain_disk *disk, struct chain_att *att,
 	struct chain_use *spare = kzalloc(sizeof(*spare), GFP_KERNEL);
 	struct chain_id uuid = {};
 	struct chain_layer *fresh, *l;
-	int r = -ENOMEM;
+	int r;
 
-	if (format == DM_CHAIN_FORMAT_CHAIN && spare) {
+	if (!spare)
+		return -ENOMEM;
+	if (format == DM_CHAIN_FORMAT_CHAIN) {
 		r = peek(att, &uuid, buf, error);
 		if (r)
 			goto out;
 	}
-	fresh = spare ? alloc_layer(format, &uuid) : NULL;
+	r = -ENOMEM;
+	fresh = alloc_layer(format, &uuid);
 	if (!fresh)
 		goto out;
 	l = insert(disk, att, fresh, spare, error);

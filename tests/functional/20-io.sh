@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug mem=1024 smp=2 timeout=480 group=main
+# vm: kernels=6.1,6.12,debug,kcsan long=kcsan mem=1024 smp=2 timeout=480 group=main
 #
 # Does a disk read, byte by byte, as a plain file would to which the same was
 # done? Random reads, writes, discards, write-zeroes and flushes from several

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=150 group=main
+# vm: kernels=6.1,6.12,debug,kcsan long=6.1,debug,kcsan mem=1024 smp=2 timeout=150 group=main
 #
 # Lost updates: concurrent writes of parts of a block that the top does not
 # hold, beside writes of the whole block; what an acknowledged write has

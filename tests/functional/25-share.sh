@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=120 group=main
+# vm: kernels=6.1,6.12,debug,kcsan long=6.1,debug,kcsan mem=1024 smp=2 timeout=120 group=main
 #
 # What layers can be and who may have them: a base shared by two disks, whose
 # map is in memory once; block devices as layers; raw bases; layers of other

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=240 group=main
+# vm: kernels=6.1,6.12,debug,kcsan long=6.1,debug,kcsan mem=1024 smp=2 timeout=240 group=main
 #
 # Who may hold which layer beside whom: all pairs of operations against the
 # matrix, processes that fight for tokens and are killed, calls with nonsense in

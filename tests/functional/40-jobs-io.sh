@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug mem=1024 smp=2 timeout=300 group=jobs
+# vm: kernels=6.1,6.12,debug,kcsan long=kcsan mem=1024 smp=2 timeout=300 group=jobs
 #
 # Streams and commits under random I/O, byte by byte as a plain file would read:
 # all, in part, into middle layers, of the active layer, into chain and raw bases.

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,6.12,debug mem=1024 smp=2 timeout=900 group=jobs
+# vm: kernels=6.1,6.12,debug,kcsan long=6.1,6.12,debug,kcsan mem=1024 smp=2 timeout=900 group=jobs
 #
 # Streams and commits under random I/O while tables are loaded, the disk is
 # suspended and snapshots are made; closed with the module gone in between. What

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=400 group=jobs
+# vm: kernels=6.1,6.12,debug,kcsan long=6.1,debug,kcsan mem=1024 smp=2 timeout=400 group=jobs
 #
 # Mirrors under random I/O, byte by byte as a plain file would read: the whole disk or
 # only its top, chain and raw, to new and to prepared targets. Pivoted, the disk goes

@@ -14,12 +14,14 @@ header()
 	echo "${value:-$3}"
 }
 
-# The seconds that a script may take. The debug kernel is that much slower;
+# The seconds that a script may take. The debug kernels are that much slower;
 # TIMEOUT_SCALE is for hosts that are.
 script_timeout()
 {
 	local t
 	t=$(($(header "$1" timeout 120) * ${TIMEOUT_SCALE:-1}))
-	[ "${2-}" != debug ] || t=$((t * 3))
+	case ${2-} in
+	debug|kcsan) t=$((t * 3));;
+	esac
 	echo "$t"
 }

@@ -69,7 +69,11 @@ refcount_t: underflow; use-after-free.
 ODEBUG: free active (active state 0) object
 list_del corruption. prev->next should be
 kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)
+BUG: KCSAN: data-race in chain_map [dm_chain] / meta_work [dm_chain]
+BUG: KCSAN: data-race in bio_endio / chain_map [dm_chain]
+BUG: KCSAN: data-race in chain_map+0x10/0x80 [dm_chain]
 END
+run_ok "races of others are not looked at" scan "[    1.000000] BUG: KCSAN: data-race in bio_endio / bio_init"
 run_ok "it may say other things" scan "[    1.000000] device-mapper: chain: opened"
 printf '# allow: planted [a-z]+\n' >"$TMP/allows"
 run_ok "and what a script allows" scan "[ 1.0] WARNING: planted fault" "$TMP/allows"
@@ -82,5 +86,6 @@ is "$(header "$TMP/h" group main)" a "the last key"
 is "$(header "$TMP/h" smp 2)" 2 "a default"
 is "$(TIMEOUT_SCALE=2 script_timeout "$TMP/h")" 14 "timeouts are scaled"
 is "$(unset TIMEOUT_SCALE; script_timeout "$TMP/h" debug)" 21 "the debug kernel has more time"
+is "$(unset TIMEOUT_SCALE; script_timeout "$TMP/h" kcsan)" 21 "so has the one for data races"
 
 done_testing

@@ -1,0 +1,206 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=300 group=main
+# allow: Buffer I/O error|I/O error, dev|lost async page write|layer .* failed|job [0-9]+ ended with error
+# allow: (map write|map commit|header update|second header copy|switch|flush) failed
+#
+# A layer's device that goes away under I/O, pulled out or hanging: errors reach
+# who asks for what is on it, nobody else; nothing hangs; the disk can be closed,
+# and when the device is back it opens with all that was acknowledged.
+
+. "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/chain.sh"
+
+cd "$TMP" || exit 1
+mib=24 d=/dev/mapper/d
+
+# --- a SCSI disk that can be pulled out and plugged in again
+
+plug()
+{
+	local host
+	for host in /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/scsi_host/host*/scan; do
+		echo "- - -" >"$host"
+	done
+	wait_for 20 plugged
+	sdev=$(plugged)
+}
+
+plugged()
+{
+	local dir
+	for dir in /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/*; do
+		[ -b "/dev/${dir##*/}" ] && echo "/dev/${dir##*/}" && return
+	done
+	return 1
+}
+
+pull()
+{
+	echo 1 >"/sys/block/${sdev##*/}/device/delete"
+}
+
+# One write after the other, each to its own sectors and acknowledged when it is
+# durable; those that were are in FILE
+writer()		# writer FILE
+{
+	local i
+	for ((i = 0; i < 2000; i++)); do
+		printf '%4096d' $i | dd of=$d bs=4k seek=$((1024 + i)) oflag=direct,dsync conv=notrunc \
+			iflag=fullblock status=none 2>>writer.err || return
+		echo $i >>"$1"
+	done
+}
+
+reader()
+{
+	local i
+	for ((i = 0; i < 200; i++)); do
+		dd if=$d of=/dev/null bs=64k count=64 iflag=direct status=none 2>>reader.err || return
+	done
+}
+
+# What the writer was told is there
+acknowledged()		# acknowledged FILE
+{
+	local i lost=""
+	while read -r i; do
+		[ "$(dd if=$d bs=4k skip=$((1024 + i)) count=1 iflag=direct status=none | tr -d ' ')" = "$i" ] ||
+			lost+=" $i"
+	done <"$1"
+	echo "$lost"
+}
+
+# The device is one of three layers: 2 is the top
+prepare()		# prepare LAYER
+{
+	local i path
+	rm -f ./?.img acked ./*.err
+	# Of the layer before
+	blkdiscard "$sdev"
+	for i in 0 1 2; do
+		path=$i.img
+		[ $i != "$1" ] || path=$sdev
+		if [ $i = 0 ]; then
+			dmchain create "$path" --size ${mib}M >/dev/null && dmchain open d "$path"
+		else
+			dmchain snapshot "d=$path" >/dev/null
+		fi || fail "prepare layer $i"
+		fill d $i 2 a
+	done
+	sync
+	head -c 4M $d | sha256sum >sum
+	top=$path
+}
+
+modprobe -q sd_mod
+if ! modprobe scsi_debug dev_size_mb=48 lbpu=1 || ! wait_for 20 plugged; then
+	skip "removal" "no scsi_debug here"
+	done_testing
+fi
+sdev=$(plugged)
+dmchain create other.base --size 8M >/dev/null
+dmchain open o other.base
+
+for layer in 0 1 2; do
+	name="layer $layer is pulled"
+	prepare $layer
+	iomodel run /dev/mapper/o --model o.m --seconds 6 --threads 2 --max 64K --seed $layer \
+		--verify-end >other.out 2>&1 &
+	other=$!
+	writer acked &
+	writer=$!
+	reader &
+	reader=$!
+	wait_for 30 test -s acked
+	sleep 1
+	pull
+	wait_for 30 test -s reader.err
+	is $? 0 "$name: who reads what is there gets an error"
+	if [ $layer = 2 ]; then
+		wait_for 30 test -s writer.err
+		is $? 0 "$name: so does who writes"
+	else
+		before=$(wc -l <acked)
+		sleep 2
+		[ ! -s writer.err ] && [ "$(wc -l <acked)" -gt "$before" ]
+		is $? 0 "$name: who writes to the top goes on"
+		kill $writer 2>/dev/null
+	fi
+	wait $writer $reader 2>/dev/null
+	wait $other
+	is "$?$(grep -i error other.out)" 0 "$name: another disk reads as its model"
+	within 20 "$name: info" dmchain info d
+	within 30 "$name: close" dmchain close d
+	plug
+	force=
+	if [ $layer = 2 ]; then
+		# Nothing could be written there when it was closed
+		refused 3 "its close failed" "$name: plugged in again, it is not taken for a closed one" \
+			dmchain open d "$sdev"
+		force=--force
+	fi
+	# shellcheck disable=SC2086 # one option or none
+	run_ok "$name: plugged in again, it opens" dmchain open d "${top/#\/dev\/*/$sdev}" $force
+	is "$(head -c 4M $d | sha256sum)" "$(<sum)" "$name: all is there"
+	is "$(acknowledged acked)" "" "$name: and all $(wc -l <acked) writes that were acknowledged"
+	run_ok "$name: close again" dmchain close d
+done
+
+# --- a device that does not answer for a while
+
+has_job()
+{
+	dmchain job list d --json | jq -e 'any(.[]; .status != "concluded")'
+}
+
+no_job()
+{
+	! has_job
+}
+
+rm -f ./?.img acked ./*.err
+truncate -s 48M slow.back
+back=$(losetup -f --show slow.back)
+dmsetup create slow --table "0 $((48 * 2048)) linear $back 0"
+dmchain create /dev/mapper/slow --size ${mib}M >/dev/null
+dmchain open d /dev/mapper/slow
+fill d 0 2 a
+dmchain snapshot d=top.img >/dev/null
+fill d 8 2 b
+sync
+dmsetup suspend --noflush --nolockfs slow
+dd if=$d of=/dev/null bs=64k count=1 iflag=direct status=none &
+waits=$!
+sleep 0.5
+kill -0 $waits
+is $? 0 "a hanging layer: who reads from it waits"
+within 20 "a hanging layer: other layers are read" \
+	dd if=$d of=/dev/null bs=1M skip=8 count=2 iflag=direct status=none
+within 20 "a hanging layer: the top is written" \
+	dd if=/dev/zero of=$d bs=1M seek=10 count=1 oflag=direct,dsync conv=notrunc status=none
+within 20 "a hanging layer: other disks are written" \
+	dd if=/dev/zero of=/dev/mapper/o bs=1M count=2 oflag=direct,dsync conv=notrunc status=none
+within 20 "a hanging layer: info" dmchain info d
+within 20 "a hanging layer: the list of disks" dmchain list
+dmchain stream d >stream.out 2>&1 &
+stream=$!
+wait_for 20 has_job
+is $? 0 "a hanging layer: a stream begins"
+kill -KILL $stream
+wait $stream 2>/dev/null
+within 20 "a hanging layer: the list of jobs behind a controller that was killed" dmchain job list
+within 20 "a hanging layer: another disk is closed" dmchain close o
+within 20 "a hanging layer: and opened" dmchain open o other.base
+dmsetup resume slow
+wait $waits
+is $? 0 "it answers again: who waited gets the data"
+wait_for 60 no_job
+is $? 0 "it answers again: the job ends"
+is "$(json '.layers | length' dmchain info d)" 1 "it answers again: and has done its work"
+is "$(dd if=$d bs=1M count=2 iflag=direct status=none | tr -d a | wc -c)" 0 "it answers again: all is there"
+no_violations "the gate refused nothing"
+run_ok "close" dmchain close d
+run_ok "close the other one" dmchain close o
+
+done_testing
