@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// sources: tests/tools/common.c
+// sources: tests/tools/common.c tests/tools/lib/dmmark.c
 /*
  * One writer on several devices: number n goes to block n % BLOCKS of the first,
  * then of the second and so on, each when the one before is acknowledged. So at
@@ -10,8 +10,9 @@
  *	numbered show DEVICE...
  *
  * write goes on after the highest number that all have. With --mark a device of
- * target log-writes is told of each number that all devices have flushed. show
- * prints for each device the highest number, and "torn" if one is missing below.
+ * target log-writes, or the socket of cutdisk, is told of each number that all devices
+ * have flushed. show prints for each device the highest number, and "torn" if one is
+ * missing below.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 #include "common.h"
+#include "lib/dmmark.h"
 
 #define BLOCKS	64
 #define BLOCK	4096
@@ -70,10 +72,13 @@ static u64 highest(int i, bool *torn)
 
 static void flush_all(u64 n)
 {
+	char text[32];
+
 	for (int i = 0; i < nu.nr; i++)
 		check(dev_flush(&nu.dev[i], false), "flush", i);
-	if (nu.mark && !run_cmd("dmsetup message %s 0 mark num-%" PRIu64, nu.mark, n))
-		die("mark %" PRIu64, n);
+	snprintf(text, sizeof(text), "num-%" PRIu64, n);
+	if (nu.mark && dm_mark(nu.mark, text))
+		die("%s: cannot be told of %" PRIu64, nu.mark, n);
 }
 
 static int do_write(void)

@@ -361,6 +361,98 @@ test_trailers() {
 	done
 }
 
+# cut_at N KEEP [OPTIONS...]: what the two disks then hold, 4 sectors of each, - is zero
+cut_at() {
+	local n=$1 keep=$2 d out
+	shift 2
+	out=$("$bin/cutdisk" replay "$work/log" --cut "$n" --keep "$keep" --disks 2 \
+		--base "$work/base" --to "$work/to" "$@") || return
+	for d in 0 1; do
+		od -A n -v -t x1 -w512 -N 2048 "$work/to/$d" | cut -c 2-3 | tr -d '\n' |
+			sed 's/00/-/g; s/41/A/g; s/42/B/g; s/43/C/g; s/44/D/g; s/[0-9a-f][0-9a-f]/?/g'
+		echo -n " "
+	done
+	value mark "$out"
+}
+
+# cuts N KEEP: all that 60 seeds leave
+cuts() {
+	local seed
+
+	for ((seed = 0; seed < 60; seed++)); do
+		cut_at "$@" --seed $seed
+	done | sort -u | xargs
+}
+
+new_cut() {
+	rm -rf "$work/base" "$work/to"
+	mkdir "$work/base" "$work/to"
+	truncate -s 64K "$work/base/0" "$work/base/1"
+}
+
+# same SEEN EXPECTED NAME
+same() {
+	expect 0 "$3" test "$1" = "$2"
+	[ "$1" = "$2" ] || echo "# saw $1, expected $2"
+}
+
+test_cutdisk() {
+	new_cut
+	"$bin/cutdisk" make "$work/log" <<-END
+		0 write 0 2048 A
+		1 write 0 2048 B
+		0 flush 0 0 -
+		0 mark 0 0 1
+		0 write 0 2048 C
+		0 write+fua 512 512 D
+		1 zero 0 1024 -
+		1 flush 0 0 -
+		0 mark 0 0 2
+		0 mark 0 0 other
+	END
+	same "$(cut_at 1 none)" "---- ---- 0" "cutdisk: nothing is flushed"
+	same "$(cut_at 2 all)" "AAAA BBBB 0" "cutdisk: all is kept"
+	same "$(cuts 2 disks)" "---- ---- 0 ---- BBBB 0 AAAA ---- 0 AAAA BBBB 0" "cutdisk: disks all or none"
+	same "$(cuts 2 some)" "---- ---- 0 ---- BBBB 0 AAAA ---- 0 AAAA BBBB 0" "cutdisk: some, whole"
+	same "$(cut_at 3 torn | cut -d ' ' -f 3)" 0 "cutdisk: the power goes in the flush"
+	same "$(cut_at 3 none)" "AAAA ---- 1" "cutdisk: a flush is of one disk"
+	same "$(cut_at 4 none)" "AAAA ---- 1" "cutdisk: it covers nothing behind it"
+	same "$(cuts 4 some | tr ' ' '\n' | grep -c '[AC]\{4\}')" 4 "cutdisk: old or new"
+	new_cut
+	expect 0 "cutdisk: old or new in each sector" test 8 -lt \
+		"$(cuts 4 torn | tr ' ' '\n' | grep '^[AC]\{4\}$' | sort -u | wc -l)"
+	same "$(cuts 5 torn | grep -o '[ACD]\{4\}' | cut -c 2 | sort -u | xargs)" "A C D" "cutdisk: a FUA write is torn"
+	same "$(cut_at 5 none)" "ADAA ---- 1" "cutdisk: a FUA write is durable, and nothing else"
+	same "$(cut_at 5 all)" "CDCC BBBB 1" "cutdisk: an older one doesn't come after it"
+	same "$(cut_at 7 none)" "ADAA --BB 2" "cutdisk: zeroes"
+	expect 2 "cutdisk: a base can't go back" "$bin/cutdisk" replay "$work/log" --cut 4 \
+		--base "$work/base" --to "$work/to" --disks 2
+	new_cut
+	same "$(cut_at 7 none)" "ADAA --BB 2" "cutdisk: at once as step by step"
+	new_cut
+	same "$(cut_at 7 none --lie 0)" "---- --BB 2" "cutdisk: one lies"
+	expect 2 "cutdisk: a base keeps to its liars" "$bin/cutdisk" replay "$work/log" --cut 7 \
+		--base "$work/base" --to "$work/to" --disks 2
+	new_cut
+	same "$(cut_at 7 none --lie all)" "---- ---- 2" "cutdisk: all lie"
+	test_trim
+}
+
+# Three trims, of which each does something else
+test_trim() {
+	new_cut
+	"$bin/cutdisk" make "$work/log" <<-END
+		0 trim 0 512 -
+		0 write 0 2048 A
+		0 trim 0 512 -
+		0 trim 512 512 -
+		0 trim 1024 512 -
+		0 flush 0 0 -
+	END
+	same "$(cut_at 5 none)" "---- ---- 0" "cutdisk: trims wait for a flush, too"
+	same "$(cut_at 6 none)" "-A?A ---- 0" "cutdisk: trimmed: zeroes, as it was, anything"
+}
+
 [ -n "$bin" ] || build
 test_iomodel
 test_hooks
@@ -371,5 +463,6 @@ test_frozen
 test_lostupdate
 test_uringread
 test_trailers
+test_cutdisk
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

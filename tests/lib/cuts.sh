@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# For tests of power cuts, each layer on a disk of its own with a volatile cache of its
+# own (tests/tools/cutdisk.c); sourced after chain.sh. Layers are /dev/nbd0 and so on,
+# which show what lies in live/; the folder is $TMP.
+#
+# An operation is two functions: prep fills layers, run does it, with marks "before" and
+# "behind" in the log. What it leaves is judged by the function $judge, called with what
+# it is, the last mark of crashwrite before the cut, and the request up to which marks
+# count; it prints what is wrong, and to the file sides how far the operation was.
+
+total=0 first=0 last=0 behind=0 runs=0 seed=0
+cut_sizes=(14M 14M 14M 14M 8M 14M)
+ctl=$TMP/ctl
+
+tell()
+{
+	cutdisk tell "$ctl" "$@" >/dev/null
+}
+
+value()		# value NAME LINE: the number in "... NAME=number ..."
+{
+	local rest=" $2"
+	rest=${rest##* "$1"=}
+	echo "${rest%% *}"
+}
+
+start_disks()
+{
+	local i
+	modprobe nbd nbds_max=${#cut_sizes[@]} max_part=0 || return
+	mkdir live
+	blank
+	cutdisk serve "$ctl" live ${#cut_sizes[@]} >serve.out 2>&1 &
+	on_exit tell stop
+	wait_for 20 tell end || return
+	for i in "${!cut_sizes[@]}"; do
+		wait_for 20 test "$(blockdev --getsz /dev/nbd$i)" != 0 || return
+	done
+}
+
+blank()		# all disks have nothing but zeroes
+{
+	local i
+	for i in "${!cut_sizes[@]}"; do
+		rm -f .blank
+		truncate -s "${cut_sizes[i]}" .blank
+		# The file stays the same one, it is being served
+		cp --sparse=always .blank live/$i
+	done
+	[ ! -e "$ctl" ] || tell end
+}
+
+copy_disks()	# copy_disks FROM TO
+{
+	local i
+	mkdir -p "$2"
+	rm -f "$2/upto"
+	for i in "${!cut_sizes[@]}"; do
+		cp --sparse=always "$1/$i" "$2/$i"
+	done
+}
+
+# Nothing stays open, whatever a bad state has led to
+all_closed()
+{
+	local d
+	for d in $(dmsetup ls --target chain | awk '{ print $1 }'); do
+		[[ $d != No ]] || return 0
+		dmchain close "$d" >.close 2>&1 || dmsetup remove --retry "$d" >>.close 2>&1
+	done
+	[ -z "$(dmsetup ls --target chain | grep -v '^No')" ] || cat .close
+}
+
+# reboot: a mark of this boot would mean that a copy of an open layer is opened
+reboot()
+{
+	all_closed
+	! lsmod | grep -q '^dm_chain ' || rmmod dm_chain
+}
+
+# record LOG RUN...: the disks are as in start/ before it
+record()
+{
+	local log=$1 status=0
+	shift
+	copy_disks live start
+	tell begin "$PWD/$log"
+	"$@" || status=$?
+	tell end
+	return $status
+}
+
+# cut_to WHAT N KEEP BASE LOG OPTIONS...: live/ is what the cut leaves; $mark
+cut_to()
+{
+	local out
+	out=$(cutdisk replay "$5" --cut "$2" --keep "$3" --seed $((seed + $2)) --base "$4" \
+		--to live --disks ${#cut_sizes[@]} "${@:6}" 2>&1) || { echo "$1: replay: $out;"; return 1; }
+	mark=$(value mark "$out")
+	tell end
+}
+
+# judge_cut N KEEP OPTIONS...: what is wrong behind the N-th request of the log
+judge_cut()
+{
+	local what="cut $1, $2" mark upto=$1
+	[ "$2" != torn ] || upto=$(($1 - 1))
+	cut_to "$what" "$1" "$2" base log "${@:3}" || return
+	"$judge" "$what" "$mark" "$upto" >.judged
+	[ "$upto" -lt "$behind" ] || [ "$(tail -n 1 sides)" = "$new" ] ||
+		echo "$what: it was done, and is undone;" >>.judged
+	[ ! -s .judged ] || all_closed
+	cat .judged
+}
+
+# Each request, or so many: from where the operation begins, at its end, and the last;
+# and what is kept, in turn. What had to be durable by then shows best if nothing is
+points()
+{
+	local n i=0 keeps=(torn some disks none none)
+	if [ -n "$every" ]; then
+		keeps=(torn disks none some all none)
+		seq 1 "$every" "$total"
+	else
+		for ((n = 0; n < states; n++)); do
+			echo $((first + (last - first) * n / states))
+			echo $((last - n * 2))
+		done
+		echo "$total"
+	fi | sort -nu | awk '$1 >= 0' | while read -r n; do
+		echo "$n ${keeps[i++ % ${#keeps[@]}]}"
+	done
+}
+
+find_marks()
+{
+	total=$(cutdisk list log | tail -n 1 | cut -d ' ' -f 1)
+	cutdisk list log marks >marks
+	first=$(awk '$NF == "before" { print $1 }' marks)
+	last=$(awk '$NF == "behind" { print $1 }' marks)
+	behind=${last:-$((total + 1))}
+	: "${first:=1}" "${last:=$total}"
+}
+
+# lies NAME DISK...: one that says it has flushed, or all of them, has to be found out
+lies()
+{
+	local name=$1 liar n bad
+	for liar in "${@:2}"; do
+		copy_disks start base
+		bad=""
+		for n in 2 3 1 4 5; do
+			judge_cut $((first + (total - first) * n / 5)) none --lie "$liar" >.bad 2>&1
+			bad=$(cat .bad)
+			[ -z "$bad" ] || break
+			# Nothing of a liar's goes to the base, but of the others'
+			copy_disks start base
+		done
+		[ -n "$bad" ]
+		is $? 0 "$name: disks that don't flush ($liar) are found out"
+		echo "# $name, $liar: ${bad:0:200}"
+	done
+}
+
+# shellcheck disable=SC2317 # called by wait_for
+gone()		# gone PROCESS
+{
+	! kill -0 "$1"
+}
+
+# dies NAME N: there is no power from the N-th request on. Whatever fails, all comes
+# down, and opens again
+dies()
+{
+	local name="$1, no power from request $2 on" keep bad=""
+	copy_disks start live
+	tell begin "$PWD/log"
+	tell die "$2"
+	run >die.out 2>&1 &
+	wait_for 60 gone $!
+	is $? 0 "$name: nothing hangs"
+	within 60 "$name: all is closed" all_closed
+	run_ok "$name: the module goes" rmmod dm_chain
+	tell end
+	find_marks
+	copy_disks start base
+	for keep in none disks; do
+		judge_cut "$total" $keep >.bad
+		bad+=$(cat .bad)
+	done
+	is "$bad" "" "$name: what is left is good"
+}
+
+# no_power NAME N: so many times, anywhere in the operation
+no_power()
+{
+	local i from=$first to=$last
+	for ((i = 0; i < $2; i++)); do
+		dies "$1" $((from + RANDOM % (to - from + 1)))
+	done
+}
+
+wanted()	# wanted NAME: ONLY is a regular expression in the environment
+{
+	[[ $1 =~ ${ONLY-} ]]
+}
+
+# operation NAME SIDES...: one run and what the cuts leave; all SIDES must be among it
+operation()
+{
+	local name=$1 n keep bad="" begin=$SECONDS ran
+	wanted "$name" || return 0
+	shift
+	seed=$((${SEED:-0} + 1000 * ++runs))
+	blank
+	run_ok "$name: layers" prep
+	reboot
+	run_ok "$name" record log run
+	reboot
+	find_marks
+	ran=$((SECONDS - begin))
+	points >.points
+	copy_disks start base
+	: >sides
+	resumed=0 twice=0
+	while read -r n keep; do
+		judge_cut "$n" "$keep" >.bad
+		bad+=$(cat .bad)
+	done <.points
+	echo "# $name: $total requests, $first to $last; $(wc -l <.points) states," \
+		"$ran s to run, $((SECONDS - begin - ran)) s to judge; $resumed were resumed, $twice cut again"
+	sort sides | uniq -c | sed 's/^/# /'
+	is "$bad" "" "$name: all states after power cuts are good"
+	is "$(grep -oE "$(printf '%s\n' "$@" | paste -sd '|')" sides | sort -u | paste -sd ,)" \
+		"$(printf '%s\n' "$@" | sort -u | paste -sd ,)" "$name: some are before it, some behind it"
+}
