@@ -111,8 +111,8 @@ int disk_holding(const struct image *img, bool writable_only, char **name)
 	*name = NULL;
 	if (!module_present())
 		return 0;
-	image_at_init(&at, img);
 	ret = loops_read(&l);
+	image_at_init(&at, img);
 	if (!ret)
 		ret = search(&at, &l, writable_only, name);
 	loops_free(&l);

@@ -34,10 +34,9 @@
 #define READY		INDEX_DIR "/ready"
 #define MANY		"many"		/* in place of a number */
 
-size_t loop_index_key(dev_t dev, ino_t ino, char *text, size_t len)
+void loop_index_key(dev_t dev, ino_t ino, char *text, size_t len)
 {
-	return snprintf(text, len, "%u:%u:%llu", major(dev), minor(dev),
-			(unsigned long long)ino);
+	snprintf(text, len, "%u:%u:%llu", major(dev), minor(dev), (unsigned long long)ino);
 }
 
 static void entry_path(const char *key, char *path, size_t len)
@@ -203,18 +202,24 @@ static int read_marked(struct loops *l)
 	return ret;
 }
 
-int loops_read(struct loops *l)
+int loops_read_locked(struct loops *l)
 {
 	int ret;
 
 	memset(l, 0, sizeof(*l));
-	ret = loop_index_ready();
-	/* Marked first: what is held then has its marker, if it ever had one. */
-	if (!ret)
-		ret = read_marked(l);
+	/* In this order: one that is marked between the two is looked at. */
+	ret = read_marked(l);
 	if (!ret && module_present())
 		ret = read_held(l);
 	return ret;
+}
+
+int loops_read(struct loops *l)
+{
+	int ret = loop_index_ready();
+
+	memset(l, 0, sizeof(*l));
+	return ret ? ret : loops_read_locked(l);
 }
 
 void loops_free(struct loops *l)

@@ -118,12 +118,13 @@ static int marker_set(dev_t dev)
 /* The marker that was set last is of a loop with this file. */
 static int marker_index(dev_t loop, dev_t dev, ino_t ino)
 {
-	char text[LOOP_INDEX_KEY];
-	size_t len = loop_index_key(dev, ino, text, sizeof(text));
+	char text[LOOP_INDEX_KEY] = "";
 	int err = loop_index_add(loop, dev, ino);
 
-	if (!err && pwrite(marker_fds[nr_marker_fds - 1], text, len, MARKER_FILE) !=
-		    (ssize_t)len)
+	loop_index_key(dev, ino, text, sizeof(text));
+	/* Over what may be left of another file's. */
+	if (!err && pwrite(marker_fds[nr_marker_fds - 1], text, sizeof(text),
+			   MARKER_FILE) != (ssize_t)sizeof(text))
 		err = -errno;
 	if (!err)
 		return 0;
@@ -263,7 +264,7 @@ static void markers_clean(void)
 	struct loops l;
 	unsigned int i;
 
-	if (!loops_read(&l))
+	if (!loops_read_locked(&l))
 		for (i = 0; i < l.nr_marked; i++)
 			if (!loops_held(&l, l.marked[i]))
 				marker_clean(l.marked[i]);
@@ -448,6 +449,7 @@ static int loop_search(const struct image *img, bool write, const struct loops *
 	return fd;
 }
 
+/* -1: none has it; -ECANCELED: who knows, and why has been said */
 static int loop_find(const struct image *img, bool write, dev_t *dev)
 {
 	enum loop_known known = loop_known(img->dev, img->ino, dev);
@@ -457,8 +459,8 @@ static int loop_find(const struct image *img, bool write, dev_t *dev)
 
 	if (known == LOOP_KNOWN_ONE && !node_path(*dev, path, sizeof(path)))
 		fd = loop_try(path, img, write, dev);
-	else if (known == LOOP_KNOWN_NONE && !loops_read(&l))
-		fd = loop_search(img, write, &l, dev);
+	else if (known == LOOP_KNOWN_NONE)
+		fd = loops_read_locked(&l) ? -ECANCELED : loop_search(img, write, &l, dev);
 	/* One that is read-only is not what a writer wants: there may be another. */
 	if (fd < 0 && known != LOOP_KNOWN_NONE)
 		fd = loop_search(img, write, NULL, dev);
@@ -583,15 +585,16 @@ static int loop_make(const struct image *img, bool write, dev_t *dev)
 
 int loop_attach(const struct image *img, bool write, dev_t *dev)
 {
-	int lock = loops_lock(), fd;
+	int lock, fd = loop_index_ready();
 
+	lock = fd ? fd : loops_lock();
 	if (lock < 0)
 		return lock;
 	fd = loop_find(img, write, dev);
 	if (fd >= 0 && marker_set_file(*dev)) {
 		close(fd);
 		fd = -ECANCELED;
-	} else if (fd < 0) {
+	} else if (fd == -1) {
 		fd = loop_make(img, write, dev);
 	}
 	close(lock);

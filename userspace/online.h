@@ -234,15 +234,16 @@ enum loop_known {
 
 /** loop_known() - which loop device has a file; @loop is set with LOOP_KNOWN_ONE */
 enum loop_known loop_known(dev_t dev, ino_t ino, dev_t *loop);
-/** loop_index_key() - a file's name in the index; its length */
-size_t loop_index_key(dev_t dev, ino_t ino, char *text, size_t len);
+/** loop_index_key() - a file's name in the index */
+void loop_index_key(dev_t dev, ino_t ino, char *text, size_t len);
 /** loop_index_add() - with the loops' lock held: 0 or a negative errno */
 int loop_index_add(dev_t loop, dev_t dev, ino_t ino);
 /** loop_index_drop() - @loop has gone, it had the file @key */
 void loop_index_drop(dev_t loop, const char *key);
 bool loop_index_is_ready(void);
 int loop_index_set_ready(void);
-/** loop_index_ready() - (loop.c) have one, of what was open before there was it */
+/** loop_index_ready() - (loop.c) have one, of what was open before there was it; takes
+ * the loops' lock if there is none */
 int loop_index_ready(void);
 
 /**
@@ -265,6 +266,8 @@ struct loops {
 
 /** loops_read() - as it is now; to be freed, also after an error */
 int loops_read(struct loops *l);
+/** loops_read_locked() - with the loops' lock held, and an index */
+int loops_read_locked(struct loops *l);
 void loops_free(struct loops *l);
 bool loops_held(const struct loops *l, dev_t dev);
 /** loops_indexed() - a loop device whose file the index knows: it is held, so it has
@@ -291,8 +294,10 @@ struct image_at {
 	bool last_is;
 };
 
+/** image_at_init() - after loops_read(): else a loop that was indexed in between would
+ * be taken for another file's */
 void image_at_init(struct image_at *at, const struct image *img);
-/** image_at_device() - is it there? @l: loops_read() after image_at_init() */
+/** image_at_device() - is it there? */
 bool image_at_device(struct image_at *at, const struct loops *l, dev_t dev);
 
 /* disk.c */

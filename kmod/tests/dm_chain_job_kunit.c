@@ -345,14 +345,16 @@ static void job_speed(struct kunit *test)
 	f->job.total_bytes = SZ_64K;
 	chain_job_done(&f->job, SZ_256K);
 	chain_job_done(&f->job, SZ_256K);
-	KUNIT_EXPECT_GE(test, f->job.due_ns, began + NSEC_PER_SEC / 2);
+	/* Half a second's work, of which a quarter may be made up for. */
+	KUNIT_EXPECT_GE(test, f->job.due_ns, began + NSEC_PER_SEC / 4);
+	KUNIT_EXPECT_LE(test, f->job.due_ns, ktime_get_ns() + NSEC_PER_SEC / 2);
 	chain_job_fill(&f->job, &out);
 	KUNIT_EXPECT_EQ(test, out.current_bytes, SZ_512K);
 	/* Never more done than there is. */
 	KUNIT_EXPECT_EQ(test, out.total_bytes, SZ_512K);
 	begin(test, f);
 	ends(test, f, 0);
-	KUNIT_EXPECT_GE(test, ktime_get_ns() - began, NSEC_PER_SEC / 2);
+	KUNIT_EXPECT_GE(test, ktime_get_ns() - began, NSEC_PER_SEC / 4);
 }
 
 static struct kunit_case job_cases[] = {
