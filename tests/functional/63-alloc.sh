@@ -19,7 +19,7 @@ load_module
 # and again: hundreds of the same, of which not each is needed.
 some=${SOME:-4}
 inject=/sys/kernel/debug
-alike=
+alike= redo=
 
 set_injection()	# set_injection KEY VALUE
 {
@@ -130,6 +130,7 @@ each()
 			failed=$((failed + 1))
 			seen=$(wrong $status)
 			sed "s/^/# $name, $n: /" err
+			[ -z "$redo" ] || eval "$prepare"
 		fi
 		[ -z "$seen" ] || bad+=" $n: $seen;"
 		[ ${#bad} -lt 1000 ] || break
@@ -145,7 +146,8 @@ range ffffffffa0000000 ffffffffff000000
 each "load" 'rmmod dm_chain 2>/dev/null' modprobe dm_chain
 ours
 each "open" 'fresh dmchain close d' dmchain open d 2.img
-like "$(cat report)" "^passed [0-9][0-9]+" "allocations of an open are seen"
+[[ ! open =~ ${ONLY:-.} ]] ||
+	like "$(cat report)" "^passed [0-9][0-9]+" "allocations of an open are seen"
 alike=1
 each "map" 'fresh' dmchain map d
 each "info" 'fresh' dmchain info d
@@ -157,7 +159,10 @@ each "stream" 'fresh' dmchain stream d
 each "commit" 'fresh' dmchain commit d --top 1 --base 2
 each "commit of the top" 'fresh' dmchain commit d
 each "mirror" 'fresh' dmchain mirror d t.img --format chain
+# It can fail behind the pivot itself, when it tidies up
+redo=1
 each "pivot" 'fresh dmchain mirror d t.img --format chain' dmchain pivot d
+redo=
 each "larger" 'fresh' dmchain resize d +4M
 # What was closed opens again, as after any other close
 fresh
