@@ -10,7 +10,7 @@
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../lib/chain.sh"
 
-seconds=${FUZZ_SECONDS:-45} scale=${TIMEOUT_SCALE:-1}
+seconds=${FUZZ_SECONDS:-20} scale=${TIMEOUT_SCALE:-1}
 seeds="1 ${FUZZ_SEED:-$(($(date +%s) % 1000000))}"
 cd "$TMP" || exit 1
 load_module

@@ -11,7 +11,7 @@
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../lib/chain.sh"
 
-seconds=${FUZZ_SECONDS:-60}
+seconds=${FUZZ_SECONDS:-30}
 slow=${TIMEOUT_SCALE:-1}
 [ "$KERNEL" != debug ] || slow=$((slow * 3))
 limit=$((10 * slow))	# seconds for one step

@@ -17,7 +17,7 @@ cd "$TMP" || exit 1
 load_module
 # How many of a command's allocations fail. Who waits for a job asks for it again
 # and again: hundreds of the same, of which not each is needed.
-some=${SOME:-4}
+some=${SOME:-2}
 inject=/sys/kernel/debug
 alike= redo=
 
