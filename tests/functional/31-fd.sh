@@ -19,7 +19,7 @@ loops()	# [COLUMNS]
 
 markers()
 {
-	cat /run/dmchain/layers/* 2>/dev/null | xargs
+	cat /run/dmchain/layers/* 2>/dev/null | tr '\0' '\n' | grep -x read-only | xargs
 }
 
 write()	# DISK PATTERN
