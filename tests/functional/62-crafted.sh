@@ -207,6 +207,8 @@ is $? 0 "memory is free again: $memory KiB before, $now KiB now"
 dmchain create huge.img --size 8T >/dev/null
 dd if=/dev/zero of=huge.img bs=512K seek=2 count=1 conv=notrunc status=none
 what="a huge layer" chain=(huge.img)
+# A GiB of map is read for it
+limit=$((limit * 4))
 for command in info check "map --json"; do
 	# shellcheck disable=SC2086 # words
 	step prlimit --as=200000000 dmchain $command huge.img

@@ -8,7 +8,9 @@
 # An operation is two functions: prep fills layers, run does it, with marks "before" and
 # "behind" in the log. What it leaves is judged by the function $judge, called with what
 # it is, the last mark of crashwrite before the cut, and the request up to which marks
-# count; it prints what is wrong, and to the file sides how far the operation was.
+# count; it prints what is wrong, and to the file sides how far the operation was. It,
+# $new and $states are the script's.
+# shellcheck disable=SC2154
 
 total=0 first=0 last=0 behind=0 runs=0 seed=0
 cut_sizes=(14M 14M 14M 14M 8M 14M)

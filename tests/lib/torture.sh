@@ -4,7 +4,9 @@
 # What 66-torture.sh does to the disk d in an epoch; sourced after chain.sh. What must
 # not be is a line in the file "faults", what was done one in "actions". Each of the
 # processes has random numbers of its own, from seed and epoch: what it tries is the
-# same in each run, but not what the others do just then.
+# same in each run, but not what the others do just then. $name, $seed, $epoch and
+# $length are the script's.
+# shellcheck disable=SC2154
 
 half=8					# MiB
 snapshots_every=25			# writes
@@ -71,17 +73,18 @@ torture_snapshot()	# torture_snapshot NUMBER
 
 pick_job()
 {
-	local layers at
+	local layers at below
 	layers=$(depth)
 	job=()
 	[ "$layers" -ge 2 ] || { pick_mirror; return; }
 	at=$((RANDOM % (layers - 1)))
+	below=$((at + 1 + RANDOM % (layers - at - 1)))
 	case $((RANDOM % 8)) in
 	0)	job=(stream d);;
-	1)	job=(stream d --into $at);;
-	2)	job=(stream d --into $at --base $((at + 1 + RANDOM % (layers - at - 1))));;
-	3|4)	job=(commit d --top $at --base $((at + 1 + RANDOM % (layers - at - 1))));;
-	5)	job=(commit d --base $((1 + RANDOM % (layers - 1))));;
+	1)	job=(stream d --into "$at");;
+	2)	job=(stream d --into "$at" --base "$below");;
+	3|4)	job=(commit d --top "$at" --base "$below");;
+	5)	job=(commit d --base "$((1 + RANDOM % (layers - 1)))");;
 	6)	pick_mirror;;
 	7)	job=(mirror d "$TMP/l$epoch-$((++files)).img" --layer $((at + 1)));;
 	esac
