@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,debug mem=2048 smp=2 timeout=400 group=jobs
+# vm: kernels=6.1,6.12,debug long=6.1,6.12,debug mem=2048 smp=2 timeout=400 group=jobs
 #
 # All at once, by chance. Writers work on both halves of a disk; meanwhile a second
 # process makes snapshots, a third starts streams, commits, mirrors and pivots,
