@@ -183,6 +183,8 @@ again()	# again COMMAND...: until there is memory for all of it
 	local tries
 	for ((tries = 0; tries < 30; tries++)); do
 		"$@" >.out 2>&1 && return
+		# What came before failed when it had done it
+		[ $tries = 0 ] || ! grep -q 'nothing to stream' .out || return 0
 		grep -q -e 'memory' -e '(-12)' .out || break
 	done
 	cat .out
@@ -192,26 +194,30 @@ again()	# again COMMAND...: until there is memory for all of it
 fresh
 set_injection probability 10
 guest "one in ten fails" "${OPS:-200}" 9
-# A command has hundreds of them
-set_injection interval 150
-set_injection probability 50
-guest "jobs with one in 300 failing" "${OPS:-400}" 10 >guest.out &
-guest=$!
-name="one in 300 fails"
-run_ok "$name: snapshot" again dmchain snapshot d=3.img
-run_ok "$name: commit" again dmchain commit d --top 1 --base 2
-run_ok "$name: stream" again dmchain stream d
-run_ok "$name: mirror" again dmchain mirror d t.img --format chain
-run_ok "$name: pivot" again dmchain pivot d
-wait $guest
-like "$(cat guest.out)" "^ok" "$name: $(cat guest.out)"
-run_ok "$name: larger" again dmchain resize d +4M
-run_ok "$name: close" again dmchain close d
-run_ok "$name: open" again dmchain open d t.img
+top=2.img
+if [ -n "${LONG-}" ]; then
+	# A command has hundreds of them
+	set_injection interval 150
+	set_injection probability 50
+	guest "jobs with one in 300 failing" "${OPS:-400}" 10 >guest.out &
+	guest=$!
+	name="one in 300 fails"
+	run_ok "$name: snapshot" again dmchain snapshot d=3.img
+	run_ok "$name: commit" again dmchain commit d --top 1 --base 2
+	run_ok "$name: stream" again dmchain stream d
+	run_ok "$name: mirror" again dmchain mirror d t.img --format chain
+	run_ok "$name: pivot" again dmchain pivot d
+	wait $guest
+	like "$(cat guest.out)" "^ok" "$name: $(cat guest.out)"
+	run_ok "$name: larger" again dmchain resize d +4M
+	run_ok "$name: close" again dmchain close d
+	run_ok "$name: open" again dmchain open d t.img
+	top=t.img
+fi
 set_injection probability 0
 run_ok "once there is memory: all is there" iomodel verify /dev/mapper/d --model m --size 4M
 no_violations "the gate refused nothing"
 run_ok "close" dmchain close d
-run_ok "the layer is sound" dmchain check t.img
+run_ok "the layer is sound" dmchain check $top
 
 done_testing
