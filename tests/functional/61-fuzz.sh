@@ -11,7 +11,10 @@
 . "$(dirname "$0")/../lib/chain.sh"
 
 seconds=${FUZZ_SECONDS:-20} scale=${TIMEOUT_SCALE:-1}
-seeds="1 ${FUZZ_SEED:-$(($(date +%s) % 1000000))}"
+# What lands is judged by the same ones each time; those of chance are for the long run
+chance=2
+[ -z "${LONG-}" ] || chance=$(($(date +%s) % 1000000))
+seeds="1 ${FUZZ_SEED:-$chance}"
 cd "$TMP" || exit 1
 load_module
 

@@ -4,5 +4,6 @@
 #
 # tests/functional/61-fuzz.sh for an hour.
 
+export LONG=1
 export FUZZ_SECONDS=${FUZZ_SECONDS:-1800}
 exec "$(dirname "$0")/../functional/61-fuzz.sh"

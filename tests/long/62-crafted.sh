@@ -4,5 +4,6 @@
 #
 # tests/functional/62-crafted.sh for an hour.
 
+export LONG=1
 export FUZZ_SECONDS=${FUZZ_SECONDS:-3600}
 exec "$(dirname "$0")/../functional/62-crafted.sh"
