@@ -110,6 +110,7 @@ static u64 sector_longs(const struct chain_groups *g)
 	return BITS_TO_LONGS(g->nr * DM_CHAIN_GROUP_SECTORS);
 }
 
+/* What it got is freed by dirty_free(), also if it fails. */
 static int dirty_alloc(struct chain_groups *g, u64 blocks)
 {
 	u64 longs;
@@ -123,7 +124,6 @@ static int dirty_alloc(struct chain_groups *g, u64 blocks)
 	g->lost = kvcalloc(lost_longs(g), sizeof(long), GFP_KERNEL);
 	if (g->dirty && g->present && g->summary && g->sectors && g->lost)
 		return 0;
-	dirty_free(g);
 	return -ENOMEM;
 }
 
@@ -986,22 +986,22 @@ void chain_meta_destroy(struct chain_layer *l)
 	meta_put(m);
 }
 
-void *chain_meta_grow_alloc(u64 blocks)
-{
-	struct chain_groups *g = kzalloc(sizeof(*g), GFP_KERNEL);
-
-	if (g && dirty_alloc(g, blocks)) {
-		kfree(g);
-		return NULL;
-	}
-	return g;
-}
-
 void chain_meta_grow_free(void *mem)
 {
 	if (mem)
 		dirty_free(mem);
 	kfree(mem);
+}
+
+void *chain_meta_grow_alloc(u64 blocks)
+{
+	struct chain_groups *g = kzalloc(sizeof(*g), GFP_KERNEL);
+
+	if (g && dirty_alloc(g, blocks)) {
+		chain_meta_grow_free(g);
+		return NULL;
+	}
+	return g;
 }
 
 /* Empty but valid: what a shrink that was cut off left in these groups. */
