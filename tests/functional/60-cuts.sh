@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=600 group=cuts
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=1200 group=cuts
 # allow: Buffer I/O error|I/O error, dev|lost async page write|layer .* failed|job [0-9]+ ended with error
 # allow: (map write|map commit|header update|second header copy|switch|flush|relink) failed
 # allow: block nbd[0-9]+: |nbd[0-9]+: detected capacity change
