@@ -3,7 +3,7 @@
  * Which open disks have an image as a layer?
  *
  * The kernel is asked once for all holders. That tells devices, the image may be
- * a file: its loop device is known by the index of loop.c. Only loops which that
+ * a file: its loop device is known by loop-index.c. Only loops which that
  * doesn't cover (of disks that were made without dmchain) are looked at one by one.
  * So an answer costs little more with a thousand disks than with ten.
  */

@@ -89,8 +89,6 @@ int loop_index_add(dev_t loop, dev_t dev, ino_t ino)
 
 	if (known == LOOP_KNOWN_MANY || (known == LOOP_KNOWN_ONE && other == loop))
 		return 0;
-	if (run_dir("loops"))
-		return -EIO;
 	snprintf(text, sizeof(text), "%u:%u", major(loop), minor(loop));
 	loop_index_key(dev, ino, key, sizeof(key));
 	entry_path(key, path, sizeof(path));
@@ -119,11 +117,8 @@ bool loop_index_is_ready(void)
 
 int loop_index_set_ready(void)
 {
-	int fd = -1, ret = run_dir("loops");
+	int fd = open(READY, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
 
-	if (ret)
-		return ret;
-	fd = open(READY, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (fd < 0)
 		return msg_fail_errno(EXIT_FAILED, errno, READY ": cannot be made");
 	close(fd);

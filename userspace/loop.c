@@ -120,14 +120,16 @@ static int marker_index(dev_t loop, dev_t dev, ino_t ino)
 {
 	char text[LOOP_INDEX_KEY] = "";
 	int err = loop_index_add(loop, dev, ino);
+	ssize_t n;
 
 	loop_index_key(dev, ino, text, sizeof(text));
 	/* Over what may be left of another file's. */
-	if (!err && pwrite(marker_fds[nr_marker_fds - 1], text, sizeof(text),
-			   MARKER_FILE) != (ssize_t)sizeof(text))
-		err = -errno;
-	if (!err)
+	n = err ? 0 : pwrite(marker_fds[nr_marker_fds - 1], text, sizeof(text),
+			     MARKER_FILE);
+	if (n == (ssize_t)sizeof(text))
 		return 0;
+	if (!err)
+		err = n < 0 ? -errno : -ENOSPC;
 	return msg_fail_errno(EXIT_FAILED, -err, MARKER_DIR "/%u:%u: cannot be written",
 			      major(loop), minor(loop));
 }
@@ -147,8 +149,9 @@ static int marker_set_file(dev_t dev)
 
 int layer_marker_set(dev_t dev)
 {
-	int lock = loops_lock(), ret;
+	int lock, ret = loop_index_ready();
 
+	lock = ret ? ret : loops_lock();
 	if (lock < 0)
 		return lock;
 	ret = marker_set_file(dev);
@@ -161,12 +164,13 @@ int loop_index_ready(void)
 {
 	struct dirent *d;
 	unsigned int ma, mi;
-	int lock, ret = 0;
+	int lock, ret;
 	DIR *dir;
 
 	if (loop_index_is_ready())
 		return 0;
-	lock = loops_lock();
+	ret = run_dir("loops");
+	lock = ret ? ret : loops_lock();
 	if (lock < 0)
 		return lock;
 	dir = opendir(MARKER_DIR);
