@@ -31,6 +31,8 @@ const char *chain_header_strerror(enum chain_header_status status)
 		return "header contradicts itself";
 	case CHAIN_HEADER_SPLIT:
 		return "two headers of one generation differ";
+	case CHAIN_HEADER_UNREAD:
+		return "header cannot be read";
 	}
 	return "unknown";
 }
@@ -360,7 +362,7 @@ static bool slot_refuses(enum chain_header_status s)
 static enum chain_header_status decode_slot(const void *slot,
 					    struct chain_header *h)
 {
-	return slot ? chain_header_decode(slot, h) : CHAIN_HEADER_CRC;
+	return slot ? chain_header_decode(slot, h) : CHAIN_HEADER_UNREAD;
 }
 
 static u64 slot_generation(const void *slot)
@@ -382,7 +384,7 @@ enum chain_header_status chain_header_pick(const void *slot0, const void *slot1,
 	if (slot_refuses(s1))
 		return s1;
 	if (s0 && s1)
-		return s0 == CHAIN_HEADER_NONE ? s1 : s0;
+		return s0 == CHAIN_HEADER_NONE || s1 == CHAIN_HEADER_UNREAD ? s1 : s0;
 	if (s1) {
 		*stale = 2;
 		return chain_header_decode(slot0, h);

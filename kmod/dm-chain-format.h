@@ -140,6 +140,7 @@ enum chain_header_status {
 	CHAIN_HEADER_INCOMPAT,	/* an unknown incompatible feature or mark */
 	CHAIN_HEADER_GEOMETRY,	/* fields that contradict each other */
 	CHAIN_HEADER_SPLIT,	/* two slots, one generation, two contents */
+	CHAIN_HEADER_UNREAD,	/* none is valid, one or both can't be read */
 };
 
 /** chain_header_strerror() - a noun phrase for a status */

@@ -59,7 +59,7 @@ static const u64 slot_offset[2] = {
 	DM_CHAIN_SLOT0_OFFSET, DM_CHAIN_SLOT1_OFFSET
 };
 
-/* Both slots as they are on disk; an unreadable one is as good as damaged. */
+/* Both slots as they are on disk; if one holds, an unreadable one is as good as damaged. */
 static enum chain_header_status read_slots(struct chain_att *att, void *buf,
 					   struct chain_header *h,
 					   unsigned int *stale)

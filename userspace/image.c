@@ -184,8 +184,8 @@ static int set_bytes(struct image *img)
 }
 
 /*
- * A slot beyond the end is as one that was never written, one that can't be
- * read as one that is damaged.
+ * A slot beyond the end is as one that was never written. One that can't be read is
+ * as good as damaged, if the other one holds.
  */
 static enum chain_header_status pick_header(struct image *img,
 					    uint8_t slots[2][DM_CHAIN_HEADER_BYTES])
@@ -218,6 +218,10 @@ static int header_refused(const struct image *img,
 		return msg_fail(EXIT_IMAGE,
 				"%s: no chain header, which its child says it has; put the right image there",
 				img->label);
+	/* What the image is remains to be seen. */
+	if (status == CHAIN_HEADER_UNREAD)
+		return msg_fail(EXIT_FAILED, "%s: %s, its device or file system gives errors; see dmesg",
+				img->label, what);
 	if (status == CHAIN_HEADER_CRC)
 		return msg_fail(EXIT_IMAGE,
 				"%s: %s, in both copies; restore it from a backup",

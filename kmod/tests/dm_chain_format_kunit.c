@@ -320,13 +320,13 @@ struct picked {
 
 /* Row: slot 0; column: slot 1, in the order of enum slot. */
 static const struct picked truth[NR_SLOTS][NR_SLOTS] = {
-	[UNREAD] = { NO(CRC), NO(CRC), NO(CRC),
+	[UNREAD] = { NO(UNREAD), NO(UNREAD), NO(UNREAD),
 		     NO(VERSION), NO(INCOMPAT), NO(GEOMETRY),
 		     OK(1, 5), OK(1, 5), OK(1, 6) },
-	[EMPTY] = { NO(CRC), NO(NONE), NO(CRC),
+	[EMPTY] = { NO(UNREAD), NO(NONE), NO(CRC),
 		    NO(VERSION), NO(INCOMPAT), NO(GEOMETRY),
 		    OK(1, 5), OK(1, 5), OK(1, 6) },
-	[TORN] = { NO(CRC), NO(CRC), NO(CRC),
+	[TORN] = { NO(UNREAD), NO(CRC), NO(CRC),
 		   NO(VERSION), NO(INCOMPAT), NO(GEOMETRY),
 		   OK(1, 5), OK(1, 5), OK(1, 6) },
 	[NEWER] = { [0 ... NR_SLOTS - 1] = NO(VERSION) },

@@ -334,6 +334,11 @@ headeredit mid.img set both cid=00112233445566778899aabbccddeeff
 table_refused "modified after" "a modified parent" "0 2048 chain 3 $top chain rw $ro"
 cp --sparse=always made/mid.img x.img && dd if=x.img of=mid.img bs=4k count=129 conv=notrunc status=none
 
+dmsetup create bad --table "0 65536 error"
+table_refused "header cannot be read" "a device that can't be read" "0 2048 chain 1 /dev/mapper/bad chain rw"
+refused 1 "bad: header cannot be read" "a device that can't be read" dmchain open d /dev/mapper/bad
+dmsetup remove bad
+
 run_ok "table: the right one" dmsetup create t --table "0 2048 chain 3 $top chain rw $ro"
 create n.img --size 1M
 losetup -f n.img

@@ -86,7 +86,7 @@ static enum chain_header_status expected(const void *slot)
 	const struct dm_chain_disk_header *d = slot;
 
 	if (!slot)
-		return CHAIN_HEADER_CRC;
+		return CHAIN_HEADER_UNREAD;
 	if (memcmp(d->magic, "DMCHAIN\n", 8))
 		return CHAIN_HEADER_NONE;
 	if (d->crc != sum(slot))
@@ -109,7 +109,8 @@ static int expected_slot(const void *a, const void *b, enum chain_header_status 
 {
 	enum chain_header_status sa = expected(a), sb = expected(b);
 
-	*s = refuses(sa) ? sa : refuses(sb) ? sb : sa == CHAIN_HEADER_NONE ? sb : sa;
+	*s = sa == CHAIN_HEADER_NONE || sb == CHAIN_HEADER_UNREAD ? sb : sa;
+	*s = refuses(sa) ? sa : refuses(sb) ? sb : *s;
 	if (refuses(sa) || refuses(sb) || (sa && sb))
 		return -1;
 	*s = CHAIN_HEADER_OK;

@@ -360,7 +360,8 @@ static enum chain_header_status expected_pick(enum slot_kind a, enum slot_kind b
 		return CHAIN_HEADER_OK;
 	}
 	if (!is_valid(a) && !is_valid(b))
-		return a == BLANK && b == BLANK ? CHAIN_HEADER_NONE :
+		return a == UNREADABLE || b == UNREADABLE ? CHAIN_HEADER_UNREAD :
+		       a == BLANK && b == BLANK ? CHAIN_HEADER_NONE :
 						  CHAIN_HEADER_CRC;
 	*stale = is_valid(a) ? 2 : 1;
 	return CHAIN_HEADER_OK;
