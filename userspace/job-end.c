@@ -29,6 +29,13 @@ int job_finish(const char *name)
 	return ret;
 }
 
+void job_pivot_tidy(struct disk_lock *l)
+{
+	if (disk_recover_locked(l, false, NULL))
+		msg_warn("%s: the pivot itself is done; the next command about this disk (dmchain recover %s) tidies up the rest",
+			 l->name, l->name);
+}
+
 static int pivot_locked(int ctl, const char *name, struct disk_lock *l,
 			uint64_t *pause_ns)
 {
@@ -39,7 +46,9 @@ static int pivot_locked(int ctl, const char *name, struct disk_lock *l,
 		ret = disk_find(name, &dev);
 	if (!ret)
 		ret = control_pivot(ctl, dev, name, pause_ns);
-	return ret ? ret : disk_recover_locked(l, false, NULL);
+	if (!ret)
+		job_pivot_tidy(l);
+	return ret;
 }
 
 /* Under the lock: a snapshot meanwhile would be of a top that is no longer. */

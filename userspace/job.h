@@ -311,8 +311,10 @@ int mirror_forget(const char *name);
 /** job_finish() - a job of a disk has ended: let its devices go; waits for the
  * disk's lock */
 int job_finish(const char *name);
-/** job_pivot() - 0: the disk has moved on, and all is let go; 1: not ready */
+/** job_pivot() - 0: the disk has moved on; 1: not ready */
 int job_pivot(int ctl, const char *name, uint64_t *pause_ns);
+/** job_pivot_tidy() - let what was left go; if that fails, the pivot hasn't: it warns */
+void job_pivot_tidy(struct disk_lock *l);
 
 /* pivot-set.c */
 

@@ -206,7 +206,7 @@ static int pivot_locked(struct set *s)
 	if (!ret)
 		ret = switch_all(s);
 	for (i = 0; i < s->nr && !ret; i++)
-		ret = disk_recover_locked(&s->m[i].lock, false, NULL);
+		job_pivot_tidy(&s->m[i].lock);
 	return ret;
 }
 
