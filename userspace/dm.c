@@ -558,10 +558,27 @@ static int load_moving(const char *name, const struct table *t)
 	return refused(name, err, why);
 }
 
+/* Who has suspended a disk wants it so: a new table would have it go on. */
+static int wait_awake(const char *name)
+{
+	struct dm_state s;
+	unsigned int i;
+
+	for (i = 0; i < SWITCH_TRIES; i++) {
+		if (dm_state(name, &s) || !s.suspended)
+			return 0;
+		usleep(20000);
+	}
+	return msg_fail(EXIT_REFUSED, "%s: somebody has suspended it; dmsetup resume %s, then again",
+			name, name);
+}
+
 int dm_reload_resume(const char *name, const struct table *t)
 {
-	int err, ret = load_moving(name, t);
+	int err, ret = wait_awake(name);
 
+	if (!ret)
+		ret = load_moving(name, t);
 	if (ret)
 		return ret;
 	err = resume(name);
