@@ -13,7 +13,8 @@
 #include <unistd.h>
 
 enum fix {
-	FIX_NOTE,	/* no damage: a cut may leave it so */
+	FIX_NOTE,	/* no damage */
+	FIX_TIDY,	/* no damage: a cut may leave it so; a repair tidies it up */
 	FIX_SAFE,	/* can be mended without loss */
 	FIX_LOSSY,	/* what it covered is lost; the rest can be had */
 	FIX_NONE,
@@ -56,20 +57,20 @@ struct check {
 static bool will_mend(const struct check *c, enum fix fix)
 {
 	return c->repair &&
-	       (fix == FIX_SAFE || (fix == FIX_LOSSY && c->lossy));
+	       (fix == FIX_TIDY || fix == FIX_SAFE || (fix == FIX_LOSSY && c->lossy));
 }
 
 static const char *outcome(const struct check *c, enum fix fix)
 {
 	static const char * const can[] = {
-		"no damage", "--repair mends it",
+		"no damage", "no damage; --repair tidies it up", "--repair mends it",
 		"--repair --lossy gives it up and mends the rest",
 		"can't be mended here",
 	};
 
 	if (!will_mend(c, fix))
 		return can[fix];
-	return fix == FIX_LOSSY ? "given up" : "mended";
+	return fix == FIX_LOSSY ? "given up" : fix == FIX_TIDY ? "tidied up" : "mended";
 }
 
 static void add_json(struct check *c, const char *kind, enum fix fix,
@@ -80,7 +81,7 @@ static void add_json(struct check *c, const char *kind, enum fix fix,
 	json_object_object_add(o, "kind", json_object_new_string(kind));
 	json_object_object_add(o, "text", json_text(text));
 	json_object_object_add(o, "damage",
-			       json_object_new_boolean(fix != FIX_NOTE));
+			       json_object_new_boolean(fix > FIX_TIDY));
 	json_object_object_add(o, "mended",
 			       json_object_new_boolean(will_mend(c, fix)));
 	json_object_array_add(c->list, o);
@@ -184,7 +185,7 @@ static void check_slots(struct check *c)
 		if (c->img->damaged_slots & 1U << i)
 			found(c, "header", FIX_SAFE, "copy %u is damaged", i);
 		else if (c->img->stale_slots & 1U << i)
-			found(c, "header", FIX_NOTE,
+			found(c, "header", FIX_TIDY,
 			      "copy %u is older, an update was cut off", i);
 	}
 	if (c->img->hdr.marks & DM_CHAIN_MARK_IN_USE)
@@ -202,8 +203,8 @@ static void check_end(struct check *c)
 	c->data_lost = c->maps_cut;
 	c->bad_trailer = !image_trailer_valid(c->img);
 	if (!c->truncated && c->bad_trailer)
-		found(c, "trailer", FIX_SAFE,
-		      "the header's copy at the end is missing or damaged");
+		found(c, "trailer", FIX_TIDY,
+		      "the header's copy at the end is missing, damaged or of another size");
 	if (c->img->bytes > bytes && !c->img->is_bdev)
 		found(c, "length", FIX_NOTE,
 		      "the file has %llu bytes, the layer only %llu",
@@ -252,7 +253,8 @@ static const char *block_trouble(const struct check *c, uint64_t block,
 {
 	bool beyond = block >= chain_blocks(&c->img->hdr);
 
-	*fix = beyond ? FIX_SAFE : FIX_LOSSY;
+	/* A resize may have been cut off; what is there is never shown. */
+	*fix = beyond ? FIX_TIDY : FIX_LOSSY;
 	if (state == DM_CHAIN_DAMAGED)
 		return "state";
 	if (state != DM_CHAIN_DATA)

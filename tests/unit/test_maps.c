@@ -307,6 +307,22 @@ static void damage_is_found(const char *path, const char *kind, bool mendable,
 		assert_int_equal(run("check", path, NULL), 0);
 }
 
+/* What a cut may leave, and nobody reads: told, no error, and tidied up. */
+static void left_over_is_tidied(const char *path, const char *kind)
+{
+	char line[32];
+
+	snprintf(line, sizeof(line), "%s: ", kind);
+	assert_int_equal(run("check", path, NULL), 0);
+	assert_non_null(strstr(output(), line));
+	assert_non_null(strstr(output(), "--repair tidies it up"));
+	assert_non_null(strstr(output(), "no damage\n"));
+	assert_int_equal(run("check", path, "--repair", NULL), 0);
+	assert_non_null(strstr(output(), "(tidied up)"));
+	assert_int_equal(run("check", path, NULL), 0);
+	assert_null(strstr(output(), line));
+}
+
 static void check_header_slots(void **state)
 {
 	uint8_t older[DM_CHAIN_HEADER_BYTES];
@@ -324,11 +340,7 @@ static void check_header_slots(void **state)
 	load("a", &h);
 	store("a", &h);
 	poke("a", DM_CHAIN_SLOT1_OFFSET, older, sizeof(older));
-	assert_int_equal(run("check", "a", NULL), 0);
-	assert_non_null(strstr(output(), "copy 1 is older"));
-	assert_int_equal(run("check", "a", "--repair", NULL), 0);
-	assert_int_equal(run("check", "a", NULL), 0);
-	assert_null(strstr(output(), "older"));
+	left_over_is_tidied("a", "header");
 }
 
 static void check_trailer(void **state)
@@ -340,7 +352,7 @@ static void check_trailer(void **state)
 	load("a", &h);
 	spoil("a", chain_trailer_offset(&h));
 	assert_int_equal(open_ro("a"), 0);
-	damage_is_found("a", "trailer", true, false);
+	left_over_is_tidied("a", "trailer");
 }
 
 static void check_lost_map_sector(void **state)
@@ -453,7 +465,7 @@ static void check_behind_the_end(void **state)
 	put_blocks("a", 2048, 4, DM_CHAIN_DATA, 1);
 	put_blocks("a", 9000, 1, DM_CHAIN_DATA, 1);
 	load("a", &before);
-	damage_is_found("a", "beyond-end", true, false);
+	left_over_is_tidied("a", "beyond-end");
 	load("a", &after);
 	assert_true(chain_id_equal(&before.cid, &after.cid));
 	assert_int_equal(get_block("a", 2043), DM_CHAIN_DATA);
@@ -851,7 +863,7 @@ static void resize_after_a_cut_shrink(void **state)
 	id_random(&h.cid);
 	store("a", &h);
 	assert_int_equal(open_ro("a"), 0);
-	assert_int_equal(run("check", "a", NULL), EXIT_FAILED);
+	assert_int_equal(run("check", "a", NULL), 0);
 	assert_int_equal(run("resize", "./a", "8M", NULL), 0);
 	assert_int_equal(run("compare", "./a", "./b", NULL), 0);
 	assert_int_equal(run("check", "a", NULL), 0);
