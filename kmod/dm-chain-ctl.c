@@ -379,6 +379,11 @@ static int fill_holders(const struct dm_chain_holders *arg,
 	return 0;
 }
 
+static bool same_disk(const struct dm_chain_holder *a, const struct dm_chain_holder *b)
+{
+	return a->disk_major == b->disk_major && a->disk_minor == b->disk_minor;
+}
+
 static int copy_holders(const struct dm_chain_holders *arg,
 			struct dm_chain_holder *list, u32 nr)
 {
@@ -387,7 +392,11 @@ static int copy_holders(const struct dm_chain_holders *arg,
 	u32 i;
 
 	for (i = 0; i < nr; i++, to += arg->holder_size) {
-		chain_holder_name(&list[i]);
+		/* What a disk holds comes together, mostly. */
+		if (i && same_disk(&list[i], &list[i - 1]))
+			memcpy(list[i].disk, list[i - 1].disk, sizeof(list[i].disk));
+		else
+			chain_holder_name(&list[i]);
 		if (copy_to_user(to, &list[i], size) ||
 		    clear_user(to + size, arg->holder_size - size))
 			return -EFAULT;

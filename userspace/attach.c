@@ -7,13 +7,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-int attach_image(struct attached *a, struct image *img, bool write)
+int attach_image(struct attached *a, struct image *img, bool write,
+		 const struct loops *known)
 {
 	int ret;
 
 	a->fd = -1;
 	if (!img->is_bdev) {
-		a->fd = loop_attach(img, write, &a->dev);
+		a->fd = loop_attach(img, write, known, &a->dev);
 		ret = a->fd < 0 ? a->fd : 0;
 	} else {
 		/* Claimed for writing by us so far; dm wants to claim it now. */

@@ -101,7 +101,7 @@ static int take_token(struct mirror *m)
 static int attach_target(struct mirror *m)
 {
 	struct table t = m->old;
-	int ret = attach_image(&m->at, &m->img, true);
+	int ret = attach_image(&m->at, &m->img, true, NULL);
 
 	if (ret)
 		return ret;

@@ -20,6 +20,7 @@ struct opening {
 	const char *label_ro;
 	int ctl;
 	struct walk walk;
+	struct loops loops;	/* what is open already */
 	struct table table;
 	struct attached *layers;	/* as many as walk has images */
 };
@@ -62,8 +63,8 @@ static int check_holders(struct opening *o)
 
 	for (i = 0; i < o->walk.nr; i++) {
 		char *holder = NULL;
-		int ret = disk_holding(&o->walk.images[i], i || o->read_only,
-				       &holder);
+		int ret = loops_holding(&o->loops, &o->walk.images[i],
+					i || o->read_only, &holder);
 
 		if (ret)
 			return ret;
@@ -84,7 +85,7 @@ static int attach_layer(struct opening *o, unsigned int i)
 {
 	bool write = !i && !o->read_only;
 	struct image *img = &o->walk.images[i];
-	int ret = attach_image(&o->layers[i], img, write);
+	int ret = attach_image(&o->layers[i], img, write, &o->loops);
 
 	if (ret)
 		return ret;
@@ -193,11 +194,13 @@ static int open_layers(struct opening *o, struct disk_lock *l)
 	int ret = check_mark(o);
 
 	if (!ret)
+		ret = loops_read(&o->loops);
+	if (!ret)
 		ret = check_holders(o);
 	if (!ret)
 		ret = perm_ask_images(o->name, o->read_only ?
 				      DM_CHAIN_OP_EXPORT : DM_CHAIN_OP_GUEST,
-				      &o->walk);
+				      &o->walk, &o->loops);
 	if (!ret)
 		ret = old_labels(o);
 	if (!ret)
@@ -208,6 +211,7 @@ static int open_layers(struct opening *o, struct disk_lock *l)
 	for (i = 0; o->layers && i < o->table.nr; i++)
 		attach_drop(&o->layers[i]);
 	free(o->layers);
+	loops_free(&o->loops);
 	dm_table_free(&o->table);
 	return ret;
 }

@@ -128,7 +128,7 @@ static int check_images(const struct walk *w)
 static int ask_kernel(const struct walk *w, uint32_t op)
 {
 	/* Without the module nothing is open. */
-	return module_present() ? perm_ask_images(w->images[0].path, op, w) : 0;
+	return module_present() ? perm_ask_images(w->images[0].path, op, w, NULL) : 0;
 }
 
 static int open_new(struct rebase *r)

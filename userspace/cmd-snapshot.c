@@ -388,7 +388,7 @@ static int take_existing(struct snapshot *s)
 static int attach_next(struct snapshot *s)
 {
 	struct table t = s->old;
-	int ret = attach_image(&s->at, &s->img, true);
+	int ret = attach_image(&s->at, &s->img, true, NULL);
 
 	if (ret)
 		return ret;

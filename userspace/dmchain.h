@@ -721,16 +721,20 @@ int control_expedite(int ctl, bool on);
 
 /* loop.c */
 
+struct loops;
+
 /**
  * loop_attach() - the loop device of an image file; made if there is none
  * @img: a file
  * @write: a writable one is needed; a read-only one serves read-only layers
+ * @known: what has been read of the loops before, or NULL. Of any age: what has got
+ *	another file since by one of our commands is found by the index
  * @dev: set to the loop's device number
  *
  * Return: an open descriptor of the loop device (autoclear: it goes with its
  * last user, so hold it until the table has it), or a negative exit code.
  */
-int loop_attach(const struct image *img, bool write, dev_t *dev);
+int loop_attach(const struct image *img, bool write, const struct loops *known, dev_t *dev);
 
 /** loop_backing() - file behind a loop device; false if it is no loop */
 bool loop_backing(dev_t dev, char *path, size_t len, dev_t *fdev, ino_t *ino);
@@ -792,7 +796,8 @@ int dm_create(const char *name, const char *uuid, const struct table *t,
  * dm_reload_resume() - another table; after a failure the old one runs on
  *
  * A job of the disk may end at any time, and drop layers: what was changed in @t
- * since it was read is then changed in the table that there is by now.
+ * since it was read is then changed in the table that there is by now. A disk that
+ * somebody has suspended is waited for, then refused.
  */
 int dm_reload_resume(const char *name, const struct table *t);
 int dm_remove(const char *name);

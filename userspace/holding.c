@@ -102,9 +102,18 @@ static int search(struct image_at *at, const struct loops *l, bool writable_only
 	return ret;
 }
 
-int disk_holding(const struct image *img, bool writable_only, char **name)
+int loops_holding(const struct loops *l, const struct image *img, bool writable_only,
+		  char **name)
 {
 	struct image_at at;
+
+	*name = NULL;
+	image_at_init(&at, img);
+	return search(&at, l, writable_only, name);
+}
+
+int disk_holding(const struct image *img, bool writable_only, char **name)
+{
 	struct loops l;
 	int ret;
 
@@ -112,9 +121,8 @@ int disk_holding(const struct image *img, bool writable_only, char **name)
 	if (!module_present())
 		return 0;
 	ret = loops_read(&l);
-	image_at_init(&at, img);
 	if (!ret)
-		ret = search(&at, &l, writable_only, name);
+		ret = loops_holding(&l, img, writable_only, name);
 	loops_free(&l);
 	return ret;
 }

@@ -454,7 +454,7 @@ static int attach(struct move *m)
 		  label_apply_device(m->ask->name, m->to.dev, LABEL_RO) :
 		  label_apply(m->ask->name, m->to.fd, m->path, LABEL_RO);
 
-	return ret ? ret : attach_image(&m->at, &m->to, false);
+	return ret ? ret : attach_image(&m->at, &m->to, false, NULL);
 }
 
 /* With the token: what the layer above is written for. */

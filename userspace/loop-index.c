@@ -165,10 +165,16 @@ static int read_held(struct loops *l)
 
 static int add_marked(struct loops *l, const char *name, unsigned int *room)
 {
-	unsigned int ma, mi;
+	unsigned long ma, mi;
 	dev_t *more;
+	char *end;
 
-	if (sscanf(name, "%u:%u", &ma, &mi) != 2)
+	/* There are thousands of them: not by sscanf(). */
+	ma = strtoul(name, &end, 10);
+	if (end == name || *end != ':')
+		return 0;
+	mi = strtoul(end + 1, &end, 10);
+	if (*end)
 		return 0;
 	if (l->nr_marked == *room) {
 		*room = *room ? 2 * *room : 64;

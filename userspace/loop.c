@@ -453,23 +453,30 @@ static int loop_search(const struct image *img, bool write, const struct loops *
 	return fd;
 }
 
-/* -1: none has it; -ECANCELED: who knows, and why has been said */
-static int loop_find(const struct image *img, bool write, dev_t *dev)
+static int loop_search_now(const struct image *img, bool write, dev_t *dev)
 {
-	enum loop_known known = loop_known(img->dev, img->ino, dev);
-	struct loops l = { 0 };
+	struct loops l;
+	int fd = loops_read_locked(&l) ? -ECANCELED : loop_search(img, write, &l, dev);
+
+	loops_free(&l);
+	return fd;
+}
+
+/* -1: none has it; -ECANCELED: who knows, and why has been said */
+static int loop_find(const struct image *img, bool write, const struct loops *known,
+		     dev_t *dev)
+{
+	enum loop_known is = loop_known(img->dev, img->ino, dev);
 	char path[128];
 	int fd = -1;
 
-	if (known == LOOP_KNOWN_ONE && !node_path(*dev, path, sizeof(path)))
+	if (is == LOOP_KNOWN_NONE)
+		return known ? loop_search(img, write, known, dev) :
+			       loop_search_now(img, write, dev);
+	if (is == LOOP_KNOWN_ONE && !node_path(*dev, path, sizeof(path)))
 		fd = loop_try(path, img, write, dev);
-	else if (known == LOOP_KNOWN_NONE)
-		fd = loops_read_locked(&l) ? -ECANCELED : loop_search(img, write, &l, dev);
 	/* One that is read-only is not what a writer wants: there may be another. */
-	if (fd < 0 && known != LOOP_KNOWN_NONE)
-		fd = loop_search(img, write, NULL, dev);
-	loops_free(&l);
-	return fd;
+	return fd < 0 ? loop_search(img, write, NULL, dev) : fd;
 }
 
 /*
@@ -587,14 +594,14 @@ static int loop_make(const struct image *img, bool write, dev_t *dev)
 	return fd;
 }
 
-int loop_attach(const struct image *img, bool write, dev_t *dev)
+int loop_attach(const struct image *img, bool write, const struct loops *known, dev_t *dev)
 {
 	int lock, fd = loop_index_ready();
 
 	lock = fd ? fd : loops_lock();
 	if (lock < 0)
 		return lock;
-	fd = loop_find(img, write, dev);
+	fd = loop_find(img, write, known, dev);
 	if (fd >= 0 && marker_set_file(*dev)) {
 		close(fd);
 		fd = -ECANCELED;

@@ -127,8 +127,10 @@ int perm_ask(int ctl, dev_t disk, const char *name, uint32_t op);
  * @name: of the disk to be, or of the image that it is about
  * @op: DM_CHAIN_OP_GUEST, _EXPORT, _CREATE or _REBASE
  * @w: the chain
+ * @l: what is open, if that has been read already, or NULL
  */
-int perm_ask_images(const char *name, uint32_t op, const struct walk *w);
+int perm_ask_images(const char *name, uint32_t op, const struct walk *w,
+		    const struct loops *l);
 
 /* upgrade.c */
 
@@ -173,8 +175,14 @@ struct attached {
 	int fd;
 };
 
-/** attach_image() - @img may lose its descriptor: only what is known stays */
-int attach_image(struct attached *a, struct image *img, bool write);
+struct loops;
+
+/**
+ * attach_image() - @img may lose its descriptor: only what is known stays
+ * @known: what has been read of the loops before, or NULL
+ */
+int attach_image(struct attached *a, struct image *img, bool write,
+		 const struct loops *known);
 /** attach_drop() - the table has the device now, or nobody needs it */
 void attach_drop(struct attached *a);
 
@@ -299,6 +307,10 @@ struct image_at {
 void image_at_init(struct image_at *at, const struct image *img);
 /** image_at_device() - is it there? */
 bool image_at_device(struct image_at *at, const struct loops *l, dev_t dev);
+
+/** loops_holding() - disk_holding() by what has been read already */
+int loops_holding(const struct loops *l, const struct image *img, bool writable_only,
+		  char **name);
 
 /* disk.c */
 

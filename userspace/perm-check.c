@@ -354,47 +354,54 @@ static bool conflict_at(const struct asked *a, const struct image *img, unsigned
 
 /* Return: 1 with @c, 0, or a negative exit code. */
 static int ask_holders(const struct asked *a, const struct walk *w,
-		       struct dm_chain_conflict *c)
+		       const struct loops *l, struct dm_chain_conflict *c)
 {
-	struct loops l;
 	unsigned int i;
-	int ret = loops_read(&l);
+	int ret = 0;
 
 	for (i = 0; i < a->nr && !ret; i++)
-		ret = conflict_at(a, &w->images[i], i, &l, c);
-	loops_free(&l);
+		ret = conflict_at(a, &w->images[i], i, l, c);
 	return ret;
 }
 
 static int answer_images(const struct asked *a, const struct walk *w)
 {
 	struct dm_chain_conflict c = { 0 };
+	struct loops l;
 	int ret;
 
 	/* Then nothing is open. */
 	if (!module_present())
 		return allowed(a);
-	ret = ask_holders(a, w, &c);
+	ret = loops_read(&l);
+	if (!ret)
+		ret = ask_holders(a, w, &l, &c);
+	loops_free(&l);
 	if (ret < 0)
 		return ret;
 	return ret ? refused(a, &c) : allowed(a);
 }
 
-int perm_ask_images(const char *name, uint32_t op, const struct walk *w)
+int perm_ask_images(const char *name, uint32_t op, const struct walk *w,
+		    const struct loops *l)
 {
 	struct asked a = { .op = op, .nr = w->nr };
 	struct dm_chain_conflict c = { 0 };
+	struct loops own = { 0 };
 	int ret = 0;
 
 	a.rows = calloc(w->nr + 1, sizeof(*a.rows));
 	if (!a.rows || chain_perm_plan(op, 0, 0, a.nr, a.rows))
 		ret = msg_fail(EXIT_FAILED, "%s: out of memory", name);
 	if (!ret)
-		ret = ask_holders(&a, w, &c);
+		ret = l ? 0 : loops_read(&own);
+	if (!ret)
+		ret = ask_holders(&a, w, l ?: &own, &c);
 	if (ret > 0)
 		ret = refused_text(name, op == DM_CHAIN_OP_GUEST ||
 				   op == DM_CHAIN_OP_EXPORT ? "open" :
 				   chain_perm_op_name(op), false, &c);
+	loops_free(&own);
 	free(a.rows);
 	return ret;
 }

@@ -62,7 +62,7 @@ static int attach_writable(const char *name, const struct table_layer *l,
 	if (!ret)
 		ret = label_apply_device(name, l->dev, LABEL_RW);
 	if (!ret)
-		ret = attach_image(at, &img, true);
+		ret = attach_image(at, &img, true, NULL);
 	image_close(&img);
 	return ret;
 }

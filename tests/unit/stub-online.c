@@ -78,8 +78,10 @@ bool module_present(void)
 	return false;
 }
 
-int perm_ask_images(const char *name, uint32_t op, const struct walk *w)
+int perm_ask_images(const char *name, uint32_t op, const struct walk *w,
+		    const struct loops *l)
 {
+	(void)l;
 	(void)op;
 	(void)w;
 	return no_disk(name);
