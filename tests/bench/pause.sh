@@ -5,7 +5,7 @@
 # random places, 32 at a time: the longest time between two completions, from the start
 # of the command to its end. Each on RAM disks of its own, in turns. Who writes has
 # real-time priority, as if it had a processor of its own, and sleeps for 100 us after
-# each 32 of them; that time is the command's and the kernel's.
+# each 4 of them; that time is the command's and the kernel's.
 
 set -euo pipefail
 # shellcheck source=tests/bench/lib.sh

@@ -5,15 +5,16 @@
  * How long a command holds writes back: random writes of 4 KiB go to each of some
  * devices, so many at a time, while the command runs.
  *
- *	gapmeter [--depth N] [--span BYTES] [--pace USEC] DEVICE... -- COMMAND...
+ *	gapmeter [--depth N] [--span BYTES] [--pace USEC [--burst N]] DEVICE... -- COMMAND...
  *
  * Prints, in ns: the longest time between two completions on one device in half a
  * second before the command, the longest one from its start to its end, and how long
  * it took. Its exit code is the command's.
  *
- * With --pace it has real-time priority, and sleeps so long after as many completions
- * as are under way at a time: as a guest that has a processor of its own. Else, where there is one
- * only, what is measured is whose turn it was.
+ * With --pace it has real-time priority, and sleeps so long after each N completions
+ * (4): as a guest that has a processor of its own. Where there is one only, what is
+ * measured without it is whose turn it was; with longer bursts, how long these are: what
+ * waits for the processor between two of them is the command.
  */
 #include <fcntl.h>
 #include <getopt.h>
@@ -45,7 +46,7 @@ static struct target {
 
 static int nr_targets;
 static int depth = 32;
-static u64 span, pace_us;
+static u64 span, pace_us, burst = 4;
 static struct iocb *iocbs;
 static io_context_t ctx;
 static void *buf;
@@ -99,7 +100,7 @@ static u64 phase(bool (*done)(u64 began))
 		/* One by one: those of a RAM disk complete as they are submitted. */
 		if (io_getevents(ctx, 1, 1, &e, &tick) == 1)
 			completed(&e, now_ns());
-		if (pace_us && ios % depth == 0)
+		if (pace_us && ios % burst == 0)
 			nanosleep(&pace, NULL);
 	}
 	now = now_ns();
@@ -185,26 +186,29 @@ int main(int argc, char **argv)
 		{ "depth", required_argument, NULL, 'd' },
 		{ "span", required_argument, NULL, 's' },
 		{ "pace", required_argument, NULL, 'p' },
+		{ "burst", required_argument, NULL, 'b' },
 		{ }
 	};
 	u64 idle, gap, began;
 	int c;
 
 	set_prog("gapmeter");
-	while ((c = getopt_long(argc, argv, "+d:s:p:", opts, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+d:s:p:b:", opts, NULL)) != -1) {
 		if (c == 'd')
 			depth = parse_num(optarg);
 		else if (c == 's')
 			span = parse_size(optarg);
 		else if (c == 'p')
 			pace_us = parse_num(optarg);
+		else if (c == 'b')
+			burst = parse_num(optarg);
 		else
 			exit(EX_USE);
 	}
 	for (c = optind; c < argc && strcmp(argv[c], "--"); c++)
 		add_target(argv[c]);
-	if (!nr_targets || c + 1 >= argc || !depth)
-		die("usage: gapmeter [--depth N] [--span BYTES] [--pace USEC] DEVICE... -- COMMAND...");
+	if (!nr_targets || c + 1 >= argc || !depth || !burst)
+		die("usage: gapmeter [--depth N] [--span BYTES] [--pace USEC [--burst N]] DEVICE... -- COMMAND...");
 	if (pace_us)
 		set_priority();
 	start_all();
