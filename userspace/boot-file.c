@@ -266,7 +266,6 @@ static int parse(const struct reading *r, const char *text, size_t len)
 	if (err != json_tokener_success)
 		ret = msg_fail(EXIT_USAGE, "%s: is no JSON, at byte %zu: %s",
 			       r->file, json_tokener_get_parse_end(tok),
-			       err == json_tokener_continue ? "it ends there" :
 			       json_tokener_error_desc(err));
 	else if (strlen(text) != len)
 		ret = msg_fail(EXIT_USAGE, "%s: is no JSON, it has a NUL",

@@ -116,19 +116,37 @@ static int from_disk(struct enabling *e)
 	return boot_fill(d, &added);
 }
 
+/* Two disks that write one layer: which of them would come up? */
+static int check_free(const struct enabling *e, const struct image *top)
+{
+	char *holder = NULL;
+	int ret;
+
+	if (e->open || e->decl.read_only)
+		return 0;
+	ret = disk_holding(top, false, &holder);
+	if (!ret && holder)
+		ret = msg_fail(EXIT_REFUSED,
+			       "%s: in use, disk %s has it as a layer; dmchain enable %s, or another layer",
+			       top->path, holder, holder);
+	free(holder);
+	return ret;
+}
+
 /* One that can't be opened now is not to be found out at boot. */
 static int from_path(struct enabling *e)
 {
 	struct boot_decl *d = &e->decl;
 	struct walk w;
 	unsigned int i;
-	int ret = walk_open(&w, e->path, d->format,
-			    WALK_READ_ONLY);
+	int ret = walk_open(&w, e->path, d->format, WALK_READ_ONLY);
 
 	if (ret)
 		return ret;
 	if (!d->read_only)
 		ret = image_check_marks(&w.images[0], MARKS_TOP_RW, false);
+	if (!ret)
+		ret = check_free(e, &w.images[0]);
 	for (i = 0; i < w.nr && ret >= 0; i++)
 		ret = boot_need(d, w.images[i].path);
 	d->path = strdup(w.images[0].path);

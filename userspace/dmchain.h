@@ -102,7 +102,7 @@ void msg_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int msg_fail_errno(int code, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/** msg_mute() - print nothing: who only tries something; msg_last() has the line */
+/** msg_mute() - print no errors: who only tries something; msg_last() has the line */
 void msg_mute(bool on);
 
 /** msg_last() - text of the last error, without "dmchain: "; never NULL */

@@ -116,8 +116,7 @@ void msg_warn(const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(line, sizeof(line), fmt, args);
 	va_end(args);
-	if (!muted)
-		fprintf(stderr, "dmchain: warning: %s\n", text_clean(line));
+	fprintf(stderr, "dmchain: warning: %s\n", text_clean(line));
 }
 
 const char *msg_last(void)

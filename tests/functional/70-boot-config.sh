@@ -37,7 +37,7 @@ bad()		# bad STATUS REGEX NAME TEXT: up refuses it, in one line with the file's 
 what="^dmchain: $etc/t.json: "
 bad 2 "$what"'is no JSON, at byte ' "no JSON" 'path=/x'
 bad 2 "$what"'is no JSON' "an empty file" ''
-bad 2 "$what"'is no JSON, at byte .*: it ends there' "one that was cut off" '{"path": "/x"'
+bad 2 "$what"'is no JSON, at byte .*: unexpected end of data' "one that was cut off" '{"path": "/x"'
 bad 2 "$what"'is no JSON' "more behind it" '{"path": "/x"} {}'
 bad 2 "$what"'is no JSON.*too deep' "depth" "$(printf '[%.0s' {1..5000})"
 bad 2 "$what"'has to be one JSON object' "an array" '["/x"]'
