@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 /* --- Before --- */
@@ -156,24 +157,44 @@ static char *top_now(const char *name, uint32_t *format)
 	return path;
 }
 
-/* What it says of another disk of this name is none of our business. */
+/* By whatever links: the kernel's path need not be the user's. */
+static bool same_place(const char *a, const char *b)
+{
+	struct stat sa, sb;
+
+	if (!strcmp(a, b))
+		return true;
+	if (stat(a, &sa) || stat(b, &sb))
+		return false;
+	return S_ISBLK(sa.st_mode) ? S_ISBLK(sb.st_mode) && sa.st_rdev == sb.st_rdev :
+	       sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+}
+
+/* Which of the two it is now; false: another one, which is none of our business. */
+static bool choose(struct boot_decl *d)
+{
+	char *top = top_now(d->name, &d->format);
+	bool next = top && d->next && same_place(top, d->next);
+	bool known = next || (top && same_place(top, d->path));
+
+	free(top);
+	if (next) {
+		free(d->path);
+		d->path = d->next;
+	} else {
+		free(d->next);
+	}
+	d->next = NULL;
+	return known;
+}
+
 static int settle(struct boot_decl *d)
 {
-	unsigned int added = 0;
-	uint32_t format = d->format;
-	char *top = top_now(d->name, &format);
 	bool changed = d->next;
+	unsigned int added = 0;
 
-	if (!top || (strcmp(top, d->path) &&
-		     (!d->next || strcmp(top, d->next)))) {
-		free(top);
+	if (!choose(d))
 		return 0;
-	}
-	free(d->path);
-	free(d->next);
-	d->path = top;
-	d->format = format;
-	d->next = NULL;
 	/* Without a need the disk comes up where there is none. */
 	if (boot_fill(d, &added))
 		added = 0;

@@ -197,6 +197,21 @@ run_fail any "and no file is left" test -e a5.img
 umount $etc
 is "$(declares d '"\(.path) \(.next)"')" "$TMP/a4.img null" "nor anything declared"
 
+# By links, as the kernel does not name it
+mkdir real
+ln -s real link
+dmchain create real/l1.img --size 8M >/dev/null
+ln -s l1.img real/top.img
+printf '{"path": "%s"}' "$TMP/link/top.img" >$etc/l.json
+run_ok "up, by links" dmchain up l
+run_ok "snapshot" dmchain snapshot l=link/l2.img
+is "$(declares l '"\(.path) \(.next)"')" "$TMP/real/l2.img null" "the new top is declared"
+run_ok "down" dmchain down l
+run_ok "up" dmchain up l
+is "$(top_of l)" "$TMP/real/l2.img" "that comes up"
+dmchain down l
+dmchain disable l >/dev/null
+
 # --- cut off between the switch and the declaration
 
 cut()		# cut OLD NEXT FORMAT: as a crash would leave it
