@@ -174,7 +174,6 @@ static void put_needs(FILE *f, const struct boot_decl *d)
 
 static void put_unit(FILE *f, const struct making *m, const struct boot_decl *d)
 {
-	fprintf(f, "# Made by dmchain units of what " BOOT_DIR " says.\n[Unit]\n");
 	if (d && d->network)
 		fprintf(f, "Wants=network-online.target\n"
 			   "After=network-online.target\n"
@@ -188,21 +187,36 @@ static void put_unit(FILE *f, const struct making *m, const struct boot_decl *d)
 		put_needs(f, d);
 }
 
-static int make_dropin(const struct making *m, const struct boot_decl *d)
+/*
+ * When a service is stopped, so is what is mounted of its disk, since that is bound to
+ * the device; in which order the target tells, but only if it is stopped, too.
+ */
+static void put_target(FILE *f, const struct making *m, const struct boot_decl *d)
+{
+	(void)d;
+	fprintf(f, "PartOf=%s\n", m->service);
+}
+
+static int make_dropin(const struct making *m, const char *unit,
+		       void (*put)(FILE *f, const struct making *m,
+				   const struct boot_decl *d),
+		       const struct boot_decl *d)
 {
 	char *dir = NULL, *path = NULL;
 	FILE *f;
 	int ret;
 
-	if (asprintf(&dir, "%s/%s.d", m->dir, m->service) < 0 ||
+	if (asprintf(&dir, "%s/%s.d", m->dir, unit) < 0 ||
 	    asprintf(&path, "%s/50-declared.conf", dir) < 0) {
 		free(dir);
-		return msg_fail(EXIT_FAILED, "%s: out of memory", m->service);
+		return msg_fail(EXIT_FAILED, "%s: out of memory", unit);
 	}
 	ret = make_dir(dir);
 	f = ret ? NULL : fopen(path, "we");
-	if (f)
-		put_unit(f, m, d);
+	if (f) {
+		fprintf(f, "# Made by dmchain units of what " BOOT_DIR " says.\n[Unit]\n");
+		put(f, m, d);
+	}
 	if (!ret && (!f || ferror(f)))
 		ret = failed(path);
 	if (f && fclose(f) && !ret)
@@ -214,17 +228,23 @@ static int make_dropin(const struct making *m, const struct boot_decl *d)
 
 static int make(const struct making *m, const struct boot_decl *d)
 {
-	char *device;
-	int ret = make_dropin(m, d);
+	char *device = NULL, *target = NULL;
+	int ret = make_dropin(m, m->service, put_unit, d);
 
 	if (!ret)
 		ret = make_link(m, d && d->network ? "remote-fs.target" :
 				   "local-fs.target", "wants");
 	if (ret)
 		return ret;
-	if (asprintf(&device, "%s.device", m->device) < 0)
+	if (asprintf(&device, "%s.device", m->device) < 0 ||
+	    asprintf(&target, "blockdev@%s.target", m->device) < 0) {
+		free(device);
 		return msg_fail(EXIT_FAILED, "%s: out of memory", m->device);
+	}
 	ret = make_link(m, device, "requires");
+	if (!ret)
+		ret = make_dropin(m, target, put_target, d);
+	free(target);
 	free(device);
 	return ret;
 }

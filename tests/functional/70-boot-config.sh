@@ -155,6 +155,8 @@ like "$(cat "$unit.d/50-declared.conf")" 'After=network-online.target' "so is th
 like "$(cat "$unit.d/50-declared.conf")" 'Before=blockdev@dev-mapper-v\\x2d1\\x2bx.target' "mounts wait for the disk"
 run_ok "it is wanted by remote file systems" test -L 'gen/remote-fs.target.wants/dmchain@v-1\x2bx.service'
 run_ok "the device asks for it" test -L 'gen/dev-mapper-v\x2d1\x2bx.device.requires/dmchain@v-1\x2bx.service'
+like "$(cat 'gen/blockdev@dev-mapper-v\x2d1\x2bx.target.d/50-declared.conf')" 'PartOf=dmchain@v-1\\x2bx.service' \
+	"and go before it does"
 run_ok "one of local file systems" test -L gen/local-fs.target.wants/dmchain@d.service
 run_ok "a bad one has a unit, too, which fails" test -L gen/local-fs.target.wants/dmchain@bad.service
 refused 2 'bad.json' "... with a line" dmchain up --unit bad

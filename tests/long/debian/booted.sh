@@ -93,10 +93,13 @@ is "$(udevadm info -q property /dev/mapper/a | grep -c ID_FS_)" 0 "and nobody lo
 
 # --- by hand, with systemd
 
-run_ok "down" systemctl stop srv-b.mount dmchain@b.service
-run_fail 1 "it is closed" dmchain info b
-run_ok "up" systemctl start dmchain@b.service
-run_ok "and mounted" systemctl start srv-b.mount
+run_ok "stop a disk" systemctl stop dmchain@a.service
+is "$(dmchain list --json)" "[]" "what lies on it went before it did"
+is "$(systemctl is-active srv-a.mount srv-b.mount srv-images.mount | xargs)" "inactive inactive active" \
+	"nothing of it is mounted"
+is "$(journalctl -q -b -o cat | grep -c 'dmchain: [ab]: ')" 0 "nothing was in the way"
+run_ok "mount what lies on both" systemctl start srv-b.mount
+is "$(dmchain list --json | jq -r 'map(.name) | sort | join(" ")')" "a b" "that brings both up"
 run_fail any "a disk that is in use stays" dmchain down b
 is "$(cat /srv/b/file)" "still here" "with what it has"
 done_testing
