@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.12 host=1 timeout=9000
+# vm: kernels=6.12 host=1 timeout=14400
 #
 # The packages on a fresh Debian 12, booted with its own kernel, systemd and udev: they
 # are installed, the tutorial is typed word for word, declared disks come up and go down
@@ -23,7 +23,7 @@ boot()
 	local name=$1 script=$2 status=0 n
 	shift 2
 	"$top/tests/vm/debian-run" --share "$share" --root "$OUT/root.qcow2" \
-		--disk "$OUT/images" --timeout $((2400 * ${TIMEOUT_SCALE:-1})) "$@" \
+		--disk "$OUT/images" --timeout $((5400 * ${TIMEOUT_SCALE:-1})) "$@" \
 		"tests/long/debian/$script" >"$OUT/$name.log" 2>&1 || status=$?
 	cp "$share/console" "$OUT/$name.console"
 	tr -d '\r' <"$OUT/$name.log" | grep -v '^1\.\.'

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.12 host=1 timeout=3600
+# vm: kernels=6.12 host=1 timeout=7200
 #
 # dm-chain-dkms in a Debian without a VM, at the speed of the host: the module is built
 # for each kernel whose headers are there, for a newer kernel when that is installed,
