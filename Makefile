@@ -25,13 +25,14 @@ AR := ar
 DESTDIR ?=
 PREFIX ?= /usr/local
 UDEVDIR ?= /usr/lib/udev
+SYSTEMDDIR ?= /usr/lib/systemd
 
 help:	## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1	/p' $(top)/Makefile | expand -t 12
 	@echo
 	@sed -n 's/^#   /  /p' $(top)/Makefile
 
-.PHONY: help all demo check check-long coverage fuzz bench curves vm install docs clean
+.PHONY: help all demo check check-long coverage fuzz bench curves vm deb install install-user docs clean
 
 # --- Kernel module: one build directory for each kernel. 6.1's kbuild writes
 # beside the sources, so these are copied there first.
@@ -121,7 +122,7 @@ asan: $(if $(have_main),$(O)/asan/dmchain)
 
 $(O)/dmchain: $(user_obj)
 	$(call say,LD,$(@F))
-	$(need_libs)$(quiet)$(CC) -o $@ $^ $(lib_libs)
+	$(need_libs)$(quiet)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(lib_libs)
 
 $(O)/asan/dmchain: $(asan_obj)
 	$(call say,LD,asan/$(@F))
@@ -130,7 +131,7 @@ $(O)/asan/dmchain: $(asan_obj)
 $(user_obj): $(O)/user/%.o: %.c Makefile
 	$(call say,CC,$<)
 	$(quiet)mkdir -p $(@D)
-	$(quiet)$(CC) $(flags) -O2 $(lib_cflags) -MMD -MP -c -o $@ $<
+	$(quiet)$(CC) $(flags) -O2 $(CPPFLAGS) $(CFLAGS) $(lib_cflags) -MMD -MP -c -o $@ $<
 
 $(asan_obj): $(O)/asan/%.o: %.c Makefile
 	$(call say,CC,asan $<)
@@ -234,15 +235,38 @@ curves: ## measure the cost of a read against depth, size and run; renew the plo
 vm: ## a shell in a VM with module and controller; K=6.1, 6.12, debug or kcsan
 	$(quiet)O=$(O) tests/vm/run --kernel $(or $(K),$(KERNEL),6.12) --shell
 
-install: all ## module for the running kernel, controller, rules, manual pages
-	install -D -m 755 $(O)/dmchain $(DESTDIR)$(PREFIX)/sbin/dmchain
-	install -D -m 644 -t $(DESTDIR)$(UDEVDIR)/rules.d userspace/udev/*.rules
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 Documentation/*.8
+# The distribution's compiler flags (CFLAGS, LDFLAGS) come from debian/rules
+deb: ## Debian packages of module (for DKMS) and controller, in O/deb; lintian's errors
+	$(quiet)rm -rf $(O)/deb && mkdir -p $(O)/deb/dm-chain
+	$(quiet)cp -a debian Documentation Kbuild LICENSES Makefile README.md kmod uapi userspace \
+		$(O)/deb/dm-chain/
+	$(quiet)cd $(O)/deb/dm-chain && env -u MAKEFLAGS -u MAKELEVEL -u O -u V \
+		dpkg-buildpackage -b -us -uc $(if $(filter 0,$(V)),>$(O)/deb/log 2>&1 || { \
+		tail -n 50 $(O)/deb/log; exit 1; })
+	$(quiet)cd $(O)/deb && lintian --allow-root --fail-on error *.changes
+	@ls $(O)/deb/*.deb
+
+install: all install-user ## module for the running kernel, controller, rules, units, manual pages
 	if [ -e $(O)/mod-$$(uname -r)/kmod/dm-chain.ko ]; then \
 		install -D -m 644 $(O)/mod-$$(uname -r)/kmod/dm-chain.ko \
 			$(DESTDIR)/lib/modules/$$(uname -r)/updates/dm-chain.ko && \
 		$(if $(DESTDIR),:,depmod -a); \
 	fi
+
+# Units call the program by its path
+unit_paths := sed s@/usr/sbin/dmchain@$(PREFIX)/sbin/dmchain@
+install-user: user
+	install -D -m 755 $(O)/dmchain $(DESTDIR)$(PREFIX)/sbin/dmchain
+	install -D -m 644 -t $(DESTDIR)$(UDEVDIR)/rules.d userspace/udev/*.rules
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 Documentation/*.8
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+		userspace/completion/dmchain
+	mkdir -p $(DESTDIR)$(SYSTEMDDIR)/system $(DESTDIR)$(SYSTEMDDIR)/system-generators
+	$(unit_paths) userspace/systemd/dmchain@.service \
+		>$(DESTDIR)$(SYSTEMDDIR)/system/dmchain@.service
+	$(unit_paths) userspace/systemd/dmchain-generator \
+		>$(DESTDIR)$(SYSTEMDDIR)/system-generators/dmchain-generator
+	chmod 755 $(DESTDIR)$(SYSTEMDDIR)/system-generators/dmchain-generator
 
 docs: asan ## renew what Documentation/ has of the sources: the permission matrix
 	$(quiet)O=$(O) tests/unit/perm-doc.sh --renew

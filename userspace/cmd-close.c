@@ -104,18 +104,23 @@ static int recover_left(struct disk_lock *l)
 	return ret;
 }
 
-int cmd_close(int argc, char **argv)
+int disk_close(const char *name)
 {
 	struct disk_lock l;
-	int ret = args_parse(&argc, &argv, NULL, 1, 1);
+	int ret = disk_lock(name, &l);
 
-	if (!ret)
-		ret = disk_lock(argv[0], &l);
 	if (ret)
-		return -ret;
+		return ret;
 	ret = recover_left(&l);
 	if (!ret)
-		ret = close_locked(argv[0], &l);
+		ret = close_locked(name, &l);
 	disk_unlock(&l);
-	return -ret;
+	return ret;
+}
+
+int cmd_close(int argc, char **argv)
+{
+	int ret = args_parse(&argc, &argv, NULL, 1, 1);
+
+	return ret ? -ret : -disk_close(argv[0]);
 }

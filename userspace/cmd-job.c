@@ -234,7 +234,7 @@ static int resume(struct order *o)
 	int ret;
 
 	if (o->e->left && o->e->job.type == DM_CHAIN_JOB_MIRROR)
-		return mirror_resume(o->e->job.disk, !o->wait);
+		return mirror_resume(o->e->job.disk, !o->wait, false);
 	if (o->e->left)
 		return run_record(o, &ask);
 	if (!o->wait)

@@ -275,6 +275,8 @@ static int run(struct mirror *m)
 	disk_unlock(&l);
 	if (ret)
 		return ret;
+	if (m->background && m->quiet)
+		return 0;
 	return m->background ? report_started(m) :
 	       job_follow(m->ctl, m->start.id, !m->pivot);
 }
@@ -340,11 +342,12 @@ static int find_copy(const char *name, char **path, bool *shallow)
 	return 0;
 }
 
-int mirror_resume(const char *name, bool background)
+int mirror_resume(const char *name, bool background, bool quiet)
 {
 	struct mirror m = {
 		.name = name, .format = DM_CHAIN_FORMAT_CHAIN,
 		.existing = true, .background = background,
+		.quiet = quiet,
 	};
 	char *path = NULL;
 	int ret = find_copy(name, &path, &m.shallow);

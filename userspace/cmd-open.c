@@ -16,6 +16,7 @@ struct opening {
 	uint32_t format;
 	bool read_only;
 	bool force;
+	bool quiet;
 	const char *label_rw;
 	const char *label_ro;
 	int ctl;
@@ -253,7 +254,7 @@ static int open_locked(struct opening *o, struct disk_lock *l)
 		return ret;
 	o->ctl = control_open();
 	ret = o->ctl < 0 ? o->ctl : open_layers(o, l);
-	for (i = 0; !ret && i < o->walk.nr; i++)
+	for (i = 0; !ret && !o->quiet && i < o->walk.nr; i++)
 		tell_record(o, &o->walk.images[i]);
 	if (o->ctl >= 0)
 		close(o->ctl);
@@ -286,9 +287,21 @@ static void show(const char *name)
 	show_json(o);
 }
 
+int disk_open(const struct disk_ask *ask)
+{
+	struct opening o = {
+		.name = ask->name, .path = ask->path, .format = ask->format,
+		.read_only = ask->read_only, .force = ask->force,
+		.quiet = ask->quiet, .label_rw = ask->label_rw,
+		.label_ro = ask->label_ro,
+	};
+
+	return open_disk(&o);
+}
+
 int cmd_open(int argc, char **argv)
 {
-	struct opening o = { 0 };
+	struct disk_ask o = { 0 };
 	const char *format = NULL;
 	const struct arg_opt opts[] = {
 		{ "format", &format, NULL },
@@ -313,7 +326,7 @@ int cmd_open(int argc, char **argv)
 		return -ret;
 	o.name = argv[0];
 	o.path = argv[1];
-	ret = open_disk(&o);
+	ret = disk_open(&o);
 	if (!ret && opt_json)
 		show(o.name);
 	return -ret;

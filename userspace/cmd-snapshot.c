@@ -8,6 +8,7 @@
  * these read-only. Until the switch all of it can be undone; then all of it is
  * done, or nothing.
  */
+#include "boot.h"
 #include "label.h"
 #include "online.h"
 
@@ -526,6 +527,18 @@ static int prepare_all(struct set *set)
 	return ret;
 }
 
+/* Disks that come up with the machine: which top will it be then? */
+static int declare_all(struct set *set)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < set->nr && !ret; i++)
+		ret = boot_before(set->s[i].name, set->s[i].path,
+				  DM_CHAIN_FORMAT_CHAIN);
+	return ret;
+}
+
 static int switch_all(struct set *set)
 {
 	dev_t *disks = calloc(set->nr, sizeof(*disks));
@@ -550,6 +563,8 @@ static int change(struct set *set)
 	int ret = prepare_all(set);
 	unsigned int i;
 
+	if (!ret)
+		ret = declare_all(set);
 	if (!ret)
 		ret = switch_all(set);
 	for (i = 0; i < set->nr; i++) {

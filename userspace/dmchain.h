@@ -51,6 +51,9 @@
  *	label.c		labels of image files: which, for whom, from when to when
  *	label-*.c	templates; the attributes of a file; records of both
  *	size.c		input and output of sizes and ids
+ *	boot-file.c	disks that come up with the machine: declarations in /etc
+ *	boot-unit.c	the same for systemd
+ *	boot-track.c	the same when a disk gets another top
  *
  * Errors: a function that can fail returns 0 or a negative exit code (see enum
  * dmchain_exit) and has then printed its one line by msg_fail().
@@ -98,6 +101,9 @@ void msg_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /** msg_fail_errno() - as msg_fail(), with ": strerror(err)" behind */
 int msg_fail_errno(int code, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/** msg_mute() - print no errors: who only tries something; msg_last() has the line */
+void msg_mute(bool on);
 
 /** msg_last() - text of the last error, without "dmchain: "; never NULL */
 const char *msg_last(void);
@@ -877,6 +883,12 @@ int cmd_mirror(int argc, char **argv);
 int cmd_job(int argc, char **argv);
 int cmd_monitor(int argc, char **argv);
 int cmd_rebase(int argc, char **argv);
+
+int cmd_enable(int argc, char **argv);
+int cmd_disable(int argc, char **argv);
+int cmd_up(int argc, char **argv);
+int cmd_down(int argc, char **argv);
+int cmd_units(int argc, char **argv);
 
 int disk_resize(const char *name, const char *size);
 

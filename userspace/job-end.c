@@ -5,6 +5,7 @@
  * read-only what nobody writes any more, and to set labels right. Whoever sees
  * the end first does that; it is part of every command's look at what was left.
  */
+#include "boot.h"
 #include "job.h"
 
 #include <errno.h>
@@ -44,6 +45,8 @@ static int pivot_locked(int ctl, const char *name, struct disk_lock *l,
 
 	if (!ret)
 		ret = disk_find(name, &dev);
+	if (!ret)
+		ret = boot_before_pivot(ctl, name, dev);
 	if (!ret)
 		ret = control_pivot(ctl, dev, name, pause_ns);
 	if (!ret)

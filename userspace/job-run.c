@@ -363,7 +363,8 @@ static int see_through(struct run *r)
 		return cancel_at_once(r);
 	if (!r->ask->background)
 		return job_follow(r->ctl, r->start.id, r->ask->no_pivot);
-	report_started(r);
+	if (!r->ask->quiet)
+		report_started(r);
 	return 0;
 }
 

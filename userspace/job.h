@@ -197,6 +197,7 @@ int job_wait(int ctl, struct job_waiting *w);
  * @dry_run: only tell what there is to do
  * @no_pivot: an active commit is left ready
  * @cancel: end it at once: drops the record of a stream
+ * @quiet: don't say that it has started
  */
 struct job_ask {
 	const char *name;
@@ -211,6 +212,7 @@ struct job_ask {
 	bool dry_run;
 	bool no_pivot;
 	bool cancel;
+	bool quiet;
 };
 
 /**
@@ -302,7 +304,7 @@ int layer_move_recover(const char *name, const char *path);
 /* cmd-mirror.c */
 
 /** mirror_resume() - go on with a mirror that was cut off, as its record says */
-int mirror_resume(const char *name, bool background);
+int mirror_resume(const char *name, bool background, bool quiet);
 /** mirror_forget() - drop that record */
 int mirror_forget(const char *name);
 

@@ -164,6 +164,31 @@ static const struct command commands[] = {
 	  "  PATH           a closed layer that a change of several disks has left pending\n"
 	  "  --assume A     the layer that decided it is lost: committed freezes PATH, aborted\n"
 	  "                 makes it the disk again; say the same for all disks of the set\n" },
+	{ "enable", cmd_enable,
+	  "NAME [PATH [--format chain|raw] [--read-only]] [--label-rw LABEL] [--label-ro LABEL] [--jobs resume|report] [--network]",
+	  "let a disk come up with the machine",
+	  "  PATH           its top; if it is left out, the disk is open, and comes up as it is\n"
+	  "  --format F     format of PATH (default: chain)\n"
+	  "  --read-only, --label-rw L, --label-ro L    as of open\n"
+	  "  --jobs J       that were cut off: resume (default) them, or only report them\n"
+	  "  --network      it comes up when there is a network\n"
+	  "It writes /etc/dmchain/NAME.json, and keeps that in line with the disk when a\n"
+	  "snapshot or pivot gives it another top.\n" },
+	{ "disable", cmd_disable, "NAME",
+	  "let a disk come up with the machine no longer", "" },
+	{ "up", cmd_up, "NAME... | --all",
+	  "open disks as they are declared, and resume their jobs",
+	  "  --all          all that are declared; one that fails does not keep the others down\n"
+	  "  --unit         names are escaped as in the name of a systemd unit\n"
+	  "What is open already stays as it is.\n" },
+	{ "down", cmd_down, "NAME... | --all",
+	  "close disks, those first that lie on another one",
+	  "  --all          all that are declared\n"
+	  "  --unit         names are escaped as in the name of a systemd unit\n"
+	  "What is not open is no error.\n" },
+	{ "units", cmd_units, "DIR",
+	  "for systemd's generator: what lets declared disks come up",
+	  "DIR is the first of the folders that a generator is given.\n" },
 	{ "perm", cmd_perm,
 	  "[NAME] | matrix [--rst] | check OPERATION NAME|PATH [--format chain|raw] [LAYERS] | hold OPERATION NAME [--writable] [LAYERS] -- COMMAND...",
 	  "who holds which layer; would an operation be allowed",

@@ -17,6 +17,7 @@
  * @verify: both sides are compared before it is ready
  * @pivot: when it is ready the disk moves on
  * @background: don't wait
+ * @quiet: nor say that it has started
  * @speed: bytes a second, 0: no limit
  * @on_error: DM_CHAIN_ON_ERROR_*
  * @path: of the target, absolute
@@ -42,6 +43,7 @@ struct mirror {
 	bool verify;
 	bool pivot;
 	bool background;
+	bool quiet;
 	uint64_t speed;
 	uint32_t on_error;
 	char *path;

@@ -9,6 +9,12 @@
 #include <string.h>
 
 static char last[16384];
+static bool muted;
+
+void msg_mute(bool on)
+{
+	muted = on;
+}
 
 /* Length of the UTF-8 sequence at @p, 0 if it is none. */
 static size_t utf8_length(const unsigned char *p)
@@ -72,7 +78,9 @@ json_object *json_text(const char *text)
 
 static void put_line(void)
 {
-	fprintf(stderr, "dmchain: %s\n", text_clean(last));
+	text_clean(last);
+	if (!muted)
+		fprintf(stderr, "dmchain: %s\n", last);
 }
 
 int msg_fail(int code, const char *fmt, ...)

@@ -390,6 +390,38 @@ int layer_arg(const char *text, const char *name,
 bool layer_at_path(const char *path, const struct dm_chain_layer *layers,
 		   unsigned int nr, unsigned int *index);
 
+/* cmd-open.c */
+
+/**
+ * struct disk_ask - a disk that is to be
+ * @name: of it
+ * @path: of its top
+ * @format: of that
+ * @read_only: any layer may be opened so
+ * @force: an in-use mark is known to be stale
+ * @quiet: say nothing of jobs that were cut off
+ * @label_rw: template, or NULL
+ * @label_ro: likewise
+ */
+struct disk_ask {
+	const char *name;
+	const char *path;
+	uint32_t format;
+	bool read_only;
+	bool force;
+	bool quiet;
+	const char *label_rw;
+	const char *label_ro;
+};
+
+/** disk_open() - name and labels have been checked */
+int disk_open(const struct disk_ask *ask);
+
+/* cmd-close.c */
+
+/** disk_close() - 0 or a negative exit code */
+int disk_close(const char *name);
+
 /* disk-recover.c */
 
 /**

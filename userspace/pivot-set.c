@@ -7,6 +7,7 @@
  * the kernel writes, so killed at any point there is nothing left but what recover
  * does for one disk, too.
  */
+#include "boot.h"
 #include "job.h"
 
 #include <stdlib.h>
@@ -203,6 +204,8 @@ static int pivot_locked(struct set *s)
 
 	if (!ret)
 		ret = choose_decider(s);
+	for (i = 0; i < s->nr && !ret; i++)
+		ret = boot_before_pivot(s->ctl, s->m[i].job->disk, s->m[i].disk);
 	if (!ret)
 		ret = switch_all(s);
 	for (i = 0; i < s->nr && !ret; i++)

@@ -4,6 +4,7 @@
  * holder with the note of what it was doing; it never outlives a boot, and
  * neither does what it speaks of.
  */
+#include "boot.h"
 #include "online.h"
 
 #include <dirent.h>
@@ -116,6 +117,7 @@ void disk_unlock(struct disk_lock *l)
 
 	if (l->fd < 0)
 		return;
+	boot_settle(l->name);
 	layer_markers_clean();
 	/* A note stays for the next one; an empty file is no use to anybody. */
 	if (!fstat(l->fd, &st) && !st.st_size)

@@ -88,7 +88,8 @@ spoil()
 }
 
 commands="create open close list info map check compare table snapshot resize perm
-	new-id unseal recover stream commit pivot job monitor rebase"
+	new-id unseal recover stream commit pivot job monitor rebase
+	enable disable up down units"
 
 # --- Help and usage
 t "no command" 2
@@ -105,6 +106,8 @@ for c in $commands; do
 done
 t "version" 0 --version
 says "version says it" '^dmchain [0-9]'
+is "packages have the same" "$(cat .out)" \
+	"dmchain $(sed -n '1s/.*(\(.*\)).*/\1/p' "$top/debian/changelog")"
 t "unknown global option" 2 --frobnicate create
 
 # --- create, info, map

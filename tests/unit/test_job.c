@@ -245,8 +245,9 @@ int job_follow(int ctl, uint64_t id, bool no_pivot)
 	return 0;
 }
 
-int mirror_resume(const char *name, bool background)
+int mirror_resume(const char *name, bool background, bool quiet)
 {
+	(void)quiet;
 	assert_string_equal(name, "vm-a");
 	call(background ? "mirror-background" : "mirror");
 	return 0;

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# For those who compare a machine with what it was.
+
+# all_files: what may be left behind by packages; logs, caches and the databases of
+# apt and dpkg change all by themselves
+all_files()
+{
+	find / -xdev \( -path /var/log -o -path /var/cache -o -path /var/tmp -o -path /tmp \
+		-o -path /root -o -path /srv -o -path /var/lib/dpkg -o -path /var/lib/apt \
+		-o -path /var/lib/systemd -o -path /var/backups -o -path /run -o -path /mnt \) \
+		-prune -o -print | sort
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The declaration of a disk follows it: a snapshot or pivot gives the disk another
+ * top, and that is what has to come up next time. Before the switch the declaration
+ * gets the new top beside the old one, afterwards the new one alone. Cut off in
+ * between, the headers tell which of the two is the disk, for only one can be opened.
+ */
+#include "boot.h"
+#include "job.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+/* --- Before --- */
+
+static int cannot_follow(const char *name)
+{
+	return msg_fail(EXIT_FAILED,
+			"%s: %s; the disk would not come up with its new top, so it gets none; mend that, or dmchain disable %s",
+			name, msg_last(), name);
+}
+
+static int set_next(const char *name, const char *next, uint32_t format)
+{
+	struct boot_decl d;
+	int ret;
+
+	msg_mute(true);
+	ret = boot_load(name, &d);
+	if (!ret) {
+		free(d.next);
+		d.next = strdup(next);
+		d.next_format = format;
+		ret = d.next ? boot_save(&d) :
+		      msg_fail(EXIT_FAILED, "%s: out of memory", name);
+	}
+	msg_mute(false);
+	boot_free(&d);
+	return ret ? cannot_follow(name) : 0;
+}
+
+int boot_before(const char *name, const char *next, uint32_t format)
+{
+	return boot_declared(name) ? set_next(name, next, format) : 0;
+}
+
+static const struct dm_chain_layer *by_uuid(const struct dm_chain_layer *layers,
+					    unsigned int nr, const uint8_t *uuid)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		if (layers[i].role == DM_CHAIN_ROLE_LAYER &&
+		    !memcmp(layers[i].uuid, uuid, sizeof(layers[i].uuid)))
+			return &layers[i];
+	return NULL;
+}
+
+/* The target of a mirror, or the base of a commit. */
+static const struct dm_chain_layer *leads_to(int ctl, dev_t disk,
+					     const struct dm_chain_layer *layers,
+					     unsigned int nr)
+{
+	const struct dm_chain_layer *found = NULL;
+	struct dm_chain_job *jobs;
+	unsigned int i, n;
+
+	for (i = 0; i < nr; i++)
+		if (layers[i].role == DM_CHAIN_ROLE_TARGET)
+			return &layers[i];
+	if (control_jobs(ctl, 0, &jobs, &n))
+		return NULL;
+	for (i = 0; i < n; i++)
+		if (makedev(jobs[i].major, jobs[i].minor) == disk &&
+		    job_live(&jobs[i]) &&
+		    jobs[i].type == DM_CHAIN_JOB_ACTIVE_COMMIT)
+			found = by_uuid(layers, nr, jobs[i].into);
+	free(jobs);
+	return found;
+}
+
+int boot_before_pivot(int ctl, const char *name, dev_t disk)
+{
+	const struct dm_chain_layer *to;
+	struct dm_chain_layer *layers;
+	unsigned int nr;
+	char *path;
+	int ret;
+
+	if (!boot_declared(name))
+		return 0;
+	ret = control_layers(ctl, disk, &layers, &nr);
+	if (ret)
+		return ret;
+	to = leads_to(ctl, disk, layers, nr);
+	/* No job: the pivot itself will tell. */
+	if (to) {
+		path = disk_layer_path(makedev(to->major, to->minor));
+		ret = path ? set_next(name, path, to->format) :
+		      msg_fail(EXIT_FAILED, "%s: out of memory", name);
+		free(path);
+	}
+	free(layers);
+	return ret;
+}
+
+/* --- Afterwards --- */
+
+static int add_place(struct boot_decl *d, dev_t layer, unsigned int *added)
+{
+	char *path = disk_layer_path(layer);
+	int ret = path ? boot_need(d, path) :
+		  msg_fail(EXIT_FAILED, "%s: out of memory", d->name);
+
+	free(path);
+	if (ret < 0)
+		return ret;
+	*added += (unsigned int)ret;
+	return 0;
+}
+
+int boot_fill(struct boot_decl *d, unsigned int *added)
+{
+	struct table t;
+	unsigned int i;
+	int ret = dm_table_read(d->name, &t, NULL);
+
+	*added = 0;
+	if (ret)
+		return ret;
+	for (i = 0; i < t.nr && !ret; i++)
+		if (!table_extra(&t.layers[i]))
+			ret = add_place(d, t.layers[i].dev, added);
+	dm_table_free(&t);
+	return ret;
+}
+
+/* Where the top is now; malloc, or NULL: nobody can tell. */
+static char *top_now(const char *name, uint32_t *format)
+{
+	char *path = NULL;
+	struct table t;
+	unsigned int i;
+	bool gone;
+
+	if (dm_table_look(name, &t, &gone) || gone)
+		return NULL;
+	for (i = 0; i < t.nr && table_extra(&t.layers[i]); i++)
+		;
+	if (i < t.nr) {
+		path = disk_layer_path(t.layers[i].dev);
+		*format = t.layers[i].format;
+	}
+	dm_table_free(&t);
+	return path;
+}
+
+/* By whatever links: the kernel's path need not be the user's. */
+static bool same_place(const char *a, const char *b)
+{
+	struct stat sa, sb;
+
+	if (!strcmp(a, b))
+		return true;
+	if (stat(a, &sa) || stat(b, &sb))
+		return false;
+	return S_ISBLK(sa.st_mode) ? S_ISBLK(sb.st_mode) && sa.st_rdev == sb.st_rdev :
+	       sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+}
+
+/* Which of the two it is now; false: another one, which is none of our business. */
+static bool choose(struct boot_decl *d)
+{
+	char *top = top_now(d->name, &d->format);
+	bool next = top && d->next && same_place(top, d->next);
+	bool known = next || (top && same_place(top, d->path));
+
+	free(top);
+	if (next) {
+		free(d->path);
+		d->path = d->next;
+	} else {
+		free(d->next);
+	}
+	d->next = NULL;
+	return known;
+}
+
+static int settle(struct boot_decl *d)
+{
+	bool changed = d->next;
+	unsigned int added = 0;
+
+	if (!choose(d))
+		return 0;
+	/* Without a need the disk comes up where there is none. */
+	if (boot_fill(d, &added))
+		added = 0;
+	return changed || added ? boot_save(d) : 0;
+}
+
+void boot_settle(const char *name)
+{
+	struct boot_decl d;
+	struct dm_state s;
+	int ret = 0;
+
+	if (!boot_declared(name) || !module_present() || dm_state(name, &s) ||
+	    !s.ours || !s.live)
+		return;
+	msg_mute(true);
+	/* A bad one says so when it is asked for. */
+	if (!boot_load(name, &d))
+		ret = settle(&d);
+	msg_mute(false);
+	boot_free(&d);
+	if (ret)
+		msg_warn("%s: its declaration does not follow it, %s; mend that, then dmchain enable %s",
+			 name, msg_last(), name);
+}
+
+/* --- Next time --- */
+
+/* The source of a copy without a header says what became of it. */
+static bool retired(const struct boot_decl *d)
+{
+	struct image img;
+	bool yes;
+
+	if (d->format != DM_CHAIN_FORMAT_CHAIN ||
+	    image_open(&img, d->path, d->format, IMAGE_ANY_MARK))
+		return false;
+	yes = img.hdr.marks & DM_CHAIN_MARK_RETIRED;
+	image_close(&img);
+	return yes;
+}
+
+static bool opens(const char *path, uint32_t format)
+{
+	struct walk w;
+
+	if (walk_open(&w, path, format, 0))
+		return false;
+	walk_close(&w);
+	return true;
+}
+
+bool boot_resolve(const struct boot_decl *d)
+{
+	bool next;
+
+	if (!d->next)
+		return false;
+	msg_mute(true);
+	next = d->next_format == DM_CHAIN_FORMAT_RAW ?
+	       retired(d) : opens(d->next, d->next_format);
+	msg_mute(false);
+	return next;
+}
