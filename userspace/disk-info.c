@@ -3,6 +3,7 @@
  * What the kernel says of an open disk, in the shape of `info` and `map`.
  */
 #include "job.h"
+#include "picture.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -221,6 +222,38 @@ int disk_map(const char *name, bool json)
 	show_map_begin(&s, nr, json);
 	ret = control_map(ctl, dev, show_map_extent, &s);
 	show_map_end(&s);
+	free(layers);
+	close(ctl);
+	return ret;
+}
+
+static int draw(struct picture *p, int ctl, dev_t dev,
+		const struct dm_chain_layer *layers, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		p->labels[i] = disk_layer_path(makedev(layers[i].major,
+						       layers[i].minor));
+	return control_map(ctl, dev, picture_extent, p);
+}
+
+int disk_picture(const char *name, unsigned int wish, struct picture *p)
+{
+	struct dm_chain_layer *layers;
+	char sectors[32] = "0";
+	bool suspended;
+	unsigned int nr;
+	dev_t dev;
+	int ret, ctl = disk_layers(name, &dev, &suspended, &layers, &nr);
+
+	if (ctl < 0)
+		return ctl;
+	(void)sysfs_text(dev, "size", sectors, sizeof(sectors));
+	ret = picture_begin(p, name, strtoull(sectors, NULL, 10) * 512, nr,
+			    picture_columns(nr, wish));
+	if (!ret)
+		ret = draw(p, ctl, dev, layers, nr);
 	free(layers);
 	close(ctl);
 	return ret;

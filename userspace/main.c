@@ -66,9 +66,11 @@ static const struct command commands[] = {
 	{ "info", cmd_info, "NAME|PATH [--format chain|raw]",
 	  "layers of an open disk, or of a closed image",
 	  "  --format F     format of PATH (default: chain)\n" },
-	{ "map", cmd_map, "NAME|PATH [--format chain|raw]",
+	{ "map", cmd_map, "NAME|PATH [--format chain|raw] [--picture FILE.svg | --draw]",
 	  "which layer holds what, as qemu-img map",
-	  "  --format F     format of PATH (default: chain)\n" },
+	  "  --format F     format of PATH (default: chain)\n"
+	  "  --picture F    draw it: a row for each layer, from the disk's start to its end\n"
+	  "  --draw         the same in letters\n" },
 	{ "check", cmd_check,
 	  "PATH [--format chain|raw] [--repair [--lossy] [--force]]",
 	  "look for damage in a closed layer",
