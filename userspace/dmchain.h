@@ -872,6 +872,7 @@ int cmd_mirror(int argc, char **argv);
 int cmd_job(int argc, char **argv);
 int cmd_monitor(int argc, char **argv);
 int cmd_rebase(int argc, char **argv);
+int cmd_top(int argc, char **argv);
 
 int disk_resize(const char *name, const char *size);
 

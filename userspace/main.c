@@ -71,6 +71,12 @@ static const struct command commands[] = {
 	  "  --format F     format of PATH (default: chain)\n"
 	  "  --picture F    draw it: a row for each layer, from the disk's start to its end\n"
 	  "  --draw         the same in letters\n" },
+	{ "top", cmd_top, "[NAME...] [--delay S] [-n N | --once]",
+	  "what disks, layers and jobs do, again and again",
+	  "  --delay S      seconds between two samples (default: 2)\n"
+	  "  -n, --count N  end after so many; --once: after one\n"
+	  "A layer's figures are those of its device: I/O of jobs and maps is in them, and of a\n"
+	  "layer that several disks have that of all of them.\n" },
 	{ "check", cmd_check,
 	  "PATH [--format chain|raw] [--repair [--lossy] [--force]]",
 	  "look for damage in a closed layer",
