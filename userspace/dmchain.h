@@ -99,6 +99,9 @@ void msg_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int msg_fail_errno(int code, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/** msg_before_line - called before a line is printed: a bar on the terminal goes */
+extern void (*msg_before_line)(void);
+
 /** msg_last() - text of the last error, without "dmchain: "; never NULL */
 const char *msg_last(void);
 
@@ -378,6 +381,16 @@ const char *marks_name(unsigned int i);
  */
 int image_make(struct image *img, const char *path,
 	       const struct chain_header *hdr);
+/**
+ * image_make_given() - the same of an empty file that is open and will get its name
+ * when it is complete
+ * @path: that name
+ * @fd: the caller's
+ */
+int image_make_given(struct image *img, const char *path, int fd,
+		     const struct chain_header *hdr);
+/** folder_flush() - the entry of a path in its folder is durable */
+int folder_flush(const char *path);
 /** image_make_commit() - headers and directory entry, durable; @img stays open.
  * What it fails to do image_make_undo() undoes. */
 int image_make_commit(struct image *img);
@@ -847,6 +860,14 @@ int disk_map(const char *name, bool json);
 /** disk_recover() - finish or undo what is half done on a disk; idempotent */
 int disk_recover(const char *name);
 
+/* work-meter.c: progress of what the controller does itself, for a terminal */
+
+/** work_begin() - @object and @what live until work_end() */
+void work_begin(const char *object, const char *what, uint64_t total);
+/** work_step() - so many bytes more are done */
+void work_step(uint64_t bytes);
+void work_end(void);
+
 /* commands: argc/argv from the command word on; return an exit code */
 extern bool opt_json;
 
@@ -872,6 +893,8 @@ int cmd_mirror(int argc, char **argv);
 int cmd_job(int argc, char **argv);
 int cmd_monitor(int argc, char **argv);
 int cmd_rebase(int argc, char **argv);
+int cmd_import(int argc, char **argv);
+int cmd_export(int argc, char **argv);
 int cmd_top(int argc, char **argv);
 
 int disk_resize(const char *name, const char *size);

@@ -10,6 +10,8 @@
 
 static char last[16384];
 
+void (*msg_before_line)(void);
+
 /* Length of the UTF-8 sequence at @p, 0 if it is none. */
 static size_t utf8_length(const unsigned char *p)
 {
@@ -72,6 +74,8 @@ json_object *json_text(const char *text)
 
 static void put_line(void)
 {
+	if (msg_before_line)
+		msg_before_line();
 	fprintf(stderr, "dmchain: %s\n", text_clean(last));
 }
 
@@ -108,6 +112,8 @@ void msg_warn(const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(line, sizeof(line), fmt, args);
 	va_end(args);
+	if (msg_before_line)
+		msg_before_line();
 	fprintf(stderr, "dmchain: warning: %s\n", text_clean(line));
 }
 
