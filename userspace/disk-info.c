@@ -169,6 +169,59 @@ int disk_layers(const char *name, dev_t *dev, bool *suspended,
 	return ask(name, dev, suspended, false, layers, nr);
 }
 
+/* The layer that has an id; raw ones have none, and are the lowest. */
+static struct show_layer *layer_of(struct show_disk *d, const uint8_t *uuid)
+{
+	static const uint8_t none[16];
+	unsigned int i;
+
+	for (i = 0; i < d->nr; i++)
+		if (!memcmp(d->layers[i].uuid.b, uuid, 16))
+			return &d->layers[i];
+	return d->nr && !memcmp(uuid, none, 16) ? &d->layers[d->nr - 1] : NULL;
+}
+
+static void add_work(struct show_layer *l, const struct job_entry *e,
+		     const char *how)
+{
+	const struct dm_chain_job *job = &e->job;
+	char id[JOB_ID_TEXT], *before = l ? l->work : NULL;
+
+	char done[16] = "";
+
+	if (!l)
+		return;
+	if (!e->left && job->total_bytes)
+		snprintf(done, sizeof(done), " %u %%", (unsigned int)
+			 ((double)job->current_bytes * 100 / job->total_bytes));
+	if (asprintf(&l->work, "%s%s%s %s %s, %s%s", before ? before : "",
+		     before ? "; " : "", job_type_name(job->type), job_id(e, id),
+		     how, e->left ? "cut off" : job_status_name(job->status),
+		     done) < 0)
+		l->work = NULL;
+	free(before);
+}
+
+/* What is told of a job in the picture of the chain. */
+static void show_work(struct show_disk *d, const struct job_entry *e)
+{
+	const struct dm_chain_job *job = &e->job;
+
+	if (e->left) {
+		if (e->index < d->nr)
+			add_work(&d->layers[e->index], e, "from here");
+		return;
+	}
+	if (job->type == DM_CHAIN_JOB_MIRROR) {
+		add_work(layer_of(d, job->top), e, "from here");
+	} else if (job->type == DM_CHAIN_JOB_STREAM) {
+		add_work(layer_of(d, job->into), e, "into this");
+	} else {
+		add_work(layer_of(d, job->top), e, "from here down");
+		add_work(layer_of(d, job->into), e, "into this");
+	}
+}
+
 /* Those that have not ended; how the others did `job list` tells. */
 static int fill_jobs(struct show_disk *d, int ctl)
 {
@@ -179,9 +232,12 @@ static int fill_jobs(struct show_disk *d, int ctl)
 	if (ret)
 		return ret;
 	d->jobs = json_object_new_array();
-	for (i = 0; i < l.nr; i++)
-		if (job_live(&l.jobs[i].job))
-			json_object_array_add(d->jobs, job_json(&l.jobs[i]));
+	for (i = 0; i < l.nr; i++) {
+		if (!job_live(&l.jobs[i].job))
+			continue;
+		json_object_array_add(d->jobs, job_json(&l.jobs[i]));
+		show_work(d, &l.jobs[i]);
+	}
 	job_list_free(&l);
 	return 0;
 }

@@ -22,6 +22,15 @@
  *	seal.c		a layer gets a child
  *	rebase-copy.c	what a layer needs of its old parent
  *	show.c		layers and maps, as text and as JSON, of open and closed disks
+ *	show-tree.c	a chain as it stands
+ *	picture.c	what is seen of layers, summed up in columns (picture.h)
+ *	picture-*.c	the same as SVG, and in letters
+ *	work-meter.c	progress of what the controller does itself
+ *	tool.c, qemu-*.c	QEMU's programs, and images that they know (convert.h)
+ *	blockrun.c	from their extents to blocks
+ *	layer-fill.c	a layer is made in one go
+ *	newfile.c	files without a name until they are complete
+ *	names.c		names of what is converted
  *	lib-crc.c	crc32c for the codec
  *	loop.c		image files on loop devices
  *	dm.c		everything of libdevmapper: tables, UUIDs, cookies
@@ -634,6 +643,7 @@ const char *label_name(enum label_kind kind);
  * @damaged_bytes: in blocks whose map sector is damaged
  * @map_bytes: memory that its map takes, once for all its users; 0: not open
  * @users: names of the open disks that have it, ends with NULL; or NULL
+ * @work: what a job does to it, or has left; or NULL
  */
 struct show_layer {
 	char *path;
@@ -652,6 +662,7 @@ struct show_layer {
 	uint64_t damaged_bytes;
 	uint64_t map_bytes;
 	char **users;
+	char *work;
 };
 
 /**
@@ -678,6 +689,8 @@ struct show_disk {
 
 /** show_disk() - `info`: text, or the JSON object, to stdout */
 void show_disk(const struct show_disk *d, bool json);
+/** show_tree() - (show-tree.c) the chain as it stands, a line for each layer */
+void show_tree(const struct show_disk *d);
 /** show_disk_free() - the strings and arrays, all from malloc */
 void show_disk_free(struct show_disk *d);
 /** show_json() - print a JSON object and drop it */
@@ -864,9 +877,13 @@ int disk_recover(const char *name);
 
 /** work_begin() - @object and @what live until work_end() */
 void work_begin(const char *object, const char *what, uint64_t total);
+/** work_at() - so many bytes are done */
+void work_at(uint64_t bytes);
 /** work_step() - so many bytes more are done */
 void work_step(uint64_t bytes);
 void work_end(void);
+/** work_clear() - something else is printed now: the bar goes until the next step */
+void work_clear(void);
 
 /* commands: argc/argv from the command word on; return an exit code */
 extern bool opt_json;

@@ -78,9 +78,9 @@ int newfile_make(struct newfile *f, const char *path)
 	f->fd = -1;
 	if (ret)
 		return ret;
-	f->path = strdup(path);
+	f->path = path_absolute(path);
 	if (!f->path)
-		return msg_fail(EXIT_FAILED, "%s: out of memory", path);
+		return msg_fail_errno(EXIT_FAILED, errno, "%s: can't make it", path);
 	fd = open_nameless(f);
 	if (fd < 0)
 		return fd;

@@ -31,7 +31,7 @@ static struct work {
 	bool bar;
 } work;
 
-static void clear(void)
+void work_clear(void)
 {
 	if (work.bar)
 		fputs("\r\033[K", stderr);
@@ -48,15 +48,20 @@ void work_begin(const char *object, const char *what, uint64_t total)
 	work.job.total_bytes = total;
 	work.next_ms = job_now_ms() + FIRST_MS;
 	progress_add(&work.p, job_now_ms(), 0);
-	msg_before_line = clear;
+	msg_before_line = work_clear;
 }
 
 void work_step(uint64_t bytes)
 {
+	work_at(work.job.current_bytes + bytes);
+}
+
+void work_at(uint64_t bytes)
+{
 	char bar[BAR_WIDTH + 3], text[160], object[80];
 	uint64_t now;
 
-	work.job.current_bytes += bytes;
+	work.job.current_bytes = bytes;
 	if (!work.on)
 		return;
 	now = job_now_ms();
@@ -74,6 +79,6 @@ void work_step(uint64_t bytes)
 
 void work_end(void)
 {
-	clear();
+	work_clear();
 	work.on = false;
 }
