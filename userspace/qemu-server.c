@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -58,48 +59,46 @@ static int not_started(struct qserver *s)
 	return ret;
 }
 
-/* The place of a socket that nobody else can reach. */
-struct place {
-	char folder[24];
-	struct sockaddr_un at;
-};
-
-static int listen_there(struct place *p)
+/*
+ * A socket that listens, with our connection in its queue: so its name can go before
+ * there is a server, and nobody else can have it.
+ */
+static int listen_for_us(int *ours)
 {
-	int fd;
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	char folder[] = "/tmp/dmchain.XXXXXX";
+	int fd = -1;
 
-	strcpy(p->folder, "/tmp/dmchain.XXXXXX");
-	if (!mkdtemp(p->folder))
+	*ours = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (!mkdtemp(folder))
 		return -1;
-	p->at.sun_family = AF_UNIX;
-	snprintf(p->at.sun_path, sizeof(p->at.sun_path), "%s/nbd", p->folder);
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s/nbd", folder);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && !bind(fd, (struct sockaddr *)&p->at, sizeof(p->at)) &&
-	    !listen(fd, 1))
-		return fd;
-	if (fd >= 0)
+	if (fd >= 0 && (bind(fd, (struct sockaddr *)&at, sizeof(at)) ||
+			listen(fd, 1) ||
+			connect(*ours, (struct sockaddr *)&at, sizeof(at)))) {
 		close(fd);
-	return -1;
-}
-
-/* Nothing is left of it, whatever becomes of us from here on. */
-static void leave(const struct place *p)
-{
-	unlink(p->at.sun_path);
-	rmdir(p->folder);
+		fd = -1;
+	}
+	unlink(at.sun_path);
+	rmdir(folder);
+	return fd;
 }
 
 /*
- * In the child: a server is told of its socket as systemd tells it. What it says goes
- * into a file, since an error is one line, and ours.
+ * In the child: a server is told of its socket as systemd tells it. It ends with us,
+ * also if that is before it has met us. What it says goes into a file, since an error
+ * is one line, and ours.
  */
 static void __attribute__((noreturn))
-become_server(const struct qserver *s, int sock, char **argv, const sigset_t *signals)
+become_server(const struct qserver *s, int sock, char **argv, pid_t parent,
+	      const sigset_t *signals)
 {
 	char pid[16];
 
 	snprintf(pid, sizeof(pid), "%d", (int)getpid());
-	if (dup2(s->log, STDERR_FILENO) >= 0 && dup2(s->log, STDOUT_FILENO) >= 0 &&
+	if (!prctl(PR_SET_PDEATHSIG, SIGTERM) && getppid() == parent &&
+	    dup2(s->log, STDERR_FILENO) >= 0 && dup2(s->log, STDOUT_FILENO) >= 0 &&
 	    (sock == SERVER_FD ? !fcntl(sock, F_SETFD, 0) :
 				 dup2(sock, SERVER_FD) >= 0) &&
 	    !setenv("LISTEN_PID", pid, 1) && !setenv("LISTEN_FDS", "1", 1)) {
@@ -113,21 +112,23 @@ become_server(const struct qserver *s, int sock, char **argv, const sigset_t *si
 
 static int start(struct qserver *s, char **argv, const sigset_t *signals)
 {
-	struct place p = { .folder = "" };
-	int sock = listen_there(&p), ret = -1;
+	pid_t parent = getpid();
+	int ours, sock = listen_for_us(&ours), ret;
 
-	if (sock < 0)
-		return msg_fail_errno(EXIT_FAILED, errno, "%s: can't be served at %s",
-				      s->label, p.folder);
+	if (sock < 0) {
+		ret = msg_fail_errno(EXIT_FAILED, errno, "%s: no socket in /tmp to have it served",
+				     s->label);
+		if (ours >= 0)
+			close(ours);
+		return ret;
+	}
 	s->pid = fork();
 	if (!s->pid)
-		become_server(s, sock, argv, signals);
-	/* If it is dead, or dies, nobody listens. */
+		become_server(s, sock, argv, parent, signals);
+	/* If it is dead, or dies, nobody listens, and the connection ends. */
 	close(sock);
-	if (s->pid > 0)
-		ret = nbd_connect_unix(s->nbd, p.at.sun_path);
-	leave(&p);
-	return ret ? not_started(s) : 0;
+	ret = nbd_connect_socket(s->nbd, ours);
+	return s->pid < 0 || ret ? not_started(s) : 0;
 }
 
 static int connect_server(struct qserver *s, const char *node, bool write)
