@@ -428,7 +428,8 @@ static int verify(struct export *x)
 		ret = qserver_open(&s, x->t[0].path, node(x, 0, true), false);
 	if (!ret) {
 		work_begin(x->dest, "verify", x->w.images[0].hdr.size);
-		ret = qserver_verify(&s, &v);
+		ret = qserver_verify(&s, &v,
+				     "see what is wrong with where they lie");
 		work_end();
 		qserver_close(&s);
 	}

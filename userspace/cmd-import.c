@@ -10,6 +10,7 @@
  * block device has a name; it gets its header last.
  */
 #include "convert.h"
+#include "online.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -48,9 +49,13 @@ struct target {
  * @shift: of the block size
  * @overwrite: a device's contents are given up
  * @verify: compare in the end
+ * @onto: layer that takes the place of what the image stands on; or NULL
  * @src: the images
+ * @nr: of them, those that become layers
  * @w: the layers, in the same order
  * @t: the same
+ * @below: of @onto: that and what it stands on
+ * @sealed: it was sealed by this, so that undoing takes it back
  */
 struct import {
 	const char *dest;
@@ -58,10 +63,14 @@ struct import {
 	const char *block_size;
 	bool overwrite;
 	bool verify;
+	const char *onto;
 	uint32_t shift;
 	struct qchain src;
+	unsigned int nr;
 	struct walk w;
 	struct target *t;
+	struct walk below;
+	bool sealed;
 };
 
 static int parse_block_size(struct import *m)
@@ -128,11 +137,11 @@ static int lower_folder(const struct import *m, char **folder)
 
 static int name_lower(struct import *m, const char *folder)
 {
-	char **taken = calloc(m->src.nr + 1, sizeof(*taken));
+	char **taken = calloc(m->nr + 1, sizeof(*taken));
 	unsigned int i;
 	int ret = taken ? 0 : no_memory(m);
 
-	for (i = 0; i < m->src.nr && !ret; i++) {
+	for (i = 0; i < m->nr && !ret; i++) {
 		struct target *t = &m->t[i];
 		const struct qimage *q = &m->src.images[i];
 
@@ -157,7 +166,7 @@ static int check_free(const struct import *m)
 		ret = msg_fail(EXIT_FAILED,
 			       "%s: is a device, and would lose its contents; if it may, say --overwrite",
 			       m->dest);
-	for (i = m->t[0].device; i < m->src.nr && !ret; i++)
+	for (i = m->t[0].device; i < m->nr && !ret; i++)
 		if (!m->src.images[i].raw)
 			ret = newfile_free(m->t[i].path);
 	return ret;
@@ -168,12 +177,12 @@ static int name_all(struct import *m)
 	char *folder = NULL;
 	int ret;
 
-	m->t = calloc(m->src.nr, sizeof(*m->t));
-	m->w.images = calloc(m->src.nr, sizeof(*m->w.images));
+	m->t = calloc(m->nr, sizeof(*m->t));
+	m->w.images = calloc(m->nr, sizeof(*m->w.images));
 	if (!m->t || !m->w.images)
 		return no_memory(m);
 	ret = name_top(m);
-	if (!ret && m->src.nr > 1 && !m->src.images[1].raw)
+	if (!ret && m->nr > 1 && !m->src.images[1].raw)
 		ret = lower_folder(m, &folder);
 	if (!ret)
 		ret = name_lower(m, folder);
@@ -252,7 +261,7 @@ static int count_all(struct import *m, uint64_t *total)
 	int ret = 0;
 
 	*total = 0;
-	for (i = 0; i < m->src.nr && !ret; i++) {
+	for (i = 0; i < m->nr && !ret; i++) {
 		struct layer_run r = { .bytes = 0 };
 
 		if (m->src.images[i].raw)
@@ -278,7 +287,7 @@ static int check_space(const struct import *m, unsigned int i)
 		free(folder);
 		return 0;	/* making the file will tell */
 	}
-	for (j = 0; j < m->src.nr; j++) {
+	for (j = 0; j < m->nr; j++) {
 		char *at = convert_folder(m->t[j].path);
 
 		if (at && !stat(at, &other) && other.st_dev == st.st_dev)
@@ -300,7 +309,7 @@ static int check_spaces(const struct import *m)
 	unsigned int i;
 	int ret = 0;
 
-	for (i = 0; i < m->src.nr && !ret; i++)
+	for (i = 0; i < m->nr && !ret; i++)
 		if (!m->src.images[i].raw && !m->t[i].device)
 			ret = check_space(m, i);
 	return ret;
@@ -378,17 +387,25 @@ static int set_sizes(const struct import *m, unsigned int i, struct chain_header
 	return 0;
 }
 
+static struct image *parent_of(struct import *m, unsigned int i)
+{
+	if (m->onto)
+		return &m->below.images[0];
+	return i + 1 < m->nr ? &m->w.images[i + 1] : NULL;
+}
+
 /* It names its parent, which is complete, and its child, which is to come. */
 static int set_links(struct import *m, unsigned int i, struct chain_header *h)
 {
 	const struct chain_id *child = i ? &m->w.images[i - 1].hdr.uuid : NULL;
+	struct image *parent = parent_of(m, i);
 	int ret = 0;
 
-	if (i + 1 < m->src.nr) {
-		ret = parent_set_link(&m->w.images[i + 1], &h->parent);
+	if (parent) {
+		ret = parent_set_link(parent, &h->parent);
 		if (!ret)
 			ret = hint_make_near(h->parent_path, m->t[i].path,
-					     m->t[i + 1].path, false);
+					     parent->path, false);
 		h->limit = h->size < h->parent.size ? h->size : h->parent.size;
 	}
 	if (!child || ret)
@@ -402,7 +419,7 @@ static void set_ids(struct import *m)
 {
 	unsigned int i;
 
-	for (i = 0; i < m->src.nr; i++)
+	for (i = 0; i < m->nr; i++)
 		id_random(&m->w.images[i].hdr.uuid);
 }
 
@@ -452,29 +469,128 @@ static int make_all(struct import *m)
 	int ret = 0;
 
 	set_ids(m);
-	m->w.nr = m->src.nr;
-	for (i = m->src.nr; i-- && !ret; )
+	m->w.nr = m->nr;
+	for (i = m->nr; i-- && !ret; )
 		ret = make_layer(m, i);
 	return ret;
 }
 
-static int verify(struct import *m)
+/* --- The layers as a disk --- */
+
+/* What was made, and what it stands on, as one chain; the images stay where they are. */
+static int join(const struct import *m, struct walk *all)
+{
+	unsigned int i;
+
+	all->nr = m->nr + m->below.nr;
+	all->images = calloc(all->nr, sizeof(*all->images));
+	if (!all->images)
+		return no_memory(m);
+	for (i = 0; i < all->nr; i++)
+		all->images[i] = i < m->nr ? m->w.images[i] :
+					     m->below.images[i - m->nr];
+	return 0;
+}
+
+static int compare(const struct import *m, struct walk *all)
 {
 	struct qserver s;
 	struct view v;
-	int ret = view_of_walk(&v, m->dest, &m->w);
+	int ret = view_of_walk(&v, m->dest, all);
 
 	if (!ret)
 		ret = qserver_open(&s, m->src.images[0].path,
 				   qchain_node(&m->src, 0, true), false);
 	if (!ret) {
 		work_begin(m->dest, "verify", m->src.images[0].size);
-		ret = qserver_verify(&s, &v);
+		ret = qserver_verify(&s, &v, m->onto ?
+			"does the layer under it show what its backing file shows?" :
+			"see what is wrong with where they lie");
 		work_end();
 		qserver_close(&s);
 	}
 	view_free(&v);
 	return ret;
+}
+
+static int verify(const struct import *m)
+{
+	struct walk all = { .nr = 0 };
+	int ret = join(m, &all);
+
+	if (!ret)
+		ret = compare(m, &all);
+	free(all.images);
+	return ret;
+}
+
+/* --- On a layer that is there --- */
+
+/*
+ * Images that share a backing file are to share a layer: the first import makes it,
+ * the others stand on it. That it shows what the backing file shows is compared.
+ */
+static int open_onto(struct import *m)
+{
+	int ret;
+
+	if (m->src.nr == 1)
+		return msg_fail(EXIT_USAGE,
+				"%s: stands on nothing, so it can't stand on %s instead; leave --onto out",
+				m->src.images[0].path, m->onto);
+	ret = walk_open(&m->below, m->onto, DM_CHAIN_FORMAT_CHAIN, WALK_READ_ONLY);
+	if (!ret)
+		ret = parent_check(&m->below.images[0], "import", false);
+	/* Without the module nothing is open. */
+	if (!ret && module_present())
+		ret = perm_ask_images(m->onto, DM_CHAIN_OP_CREATE, &m->below);
+	if (!ret && m->below.nr == DM_CHAIN_MAX_LAYERS)
+		ret = msg_fail(EXIT_FAILED,
+			       "%s: has %u layers already, more can't be; merge some first",
+			       m->onto, m->below.nr);
+	if (!ret && m->below.images[0].nameless)
+		ret = msg_fail(EXIT_FAILED,
+			       "%s: has no path by which its child could find it; pass a file that has a name",
+			       m->onto);
+	m->verify = true;
+	m->nr = 1;
+	return ret;
+}
+
+/*
+ * It was locked for reading; to be sealed it is opened anew. Who came between has
+ * changed its content id.
+ */
+static int seal_onto(struct import *m)
+{
+	const struct chain_header *h = &m->w.images[0].hdr;
+	struct image parent;
+	int ret;
+
+	walk_close(&m->below);
+	ret = parent_open(&parent, m->onto, DM_CHAIN_FORMAT_CHAIN, m->t[0].path);
+	if (ret)
+		return ret;
+	ret = parent_check(&parent, "import", false);
+	if (!ret && !chain_id_equal(&parent.hdr.cid, &h->parent.cid))
+		ret = msg_fail(EXIT_REFUSED, "%s: was changed meanwhile; import once more",
+			       m->onto);
+	if (!ret)
+		ret = parent_seal(&parent, &h->uuid, m->t[0].path, &m->sealed);
+	image_close(&parent);
+	return ret;
+}
+
+static void unseal_onto(const struct import *m)
+{
+	struct image parent;
+
+	if (!m->sealed || parent_open(&parent, m->onto, DM_CHAIN_FORMAT_CHAIN,
+				      m->t[0].path))
+		return;
+	if (parent.writable)
+		parent_unseal(&parent);
+	image_close(&parent);
 }
 
 /* --- The end --- */
@@ -484,13 +600,13 @@ static int place_all(struct import *m)
 	unsigned int i;
 	int ret = 0;
 
-	for (i = m->src.nr; i-- && !ret; ) {
+	for (i = m->nr; i-- && !ret; ) {
 		if (m->t[i].device)
 			ret = image_make_commit(&m->w.images[i]);
 		else if (!m->src.images[i].raw)
 			ret = newfile_place(&m->t[i].file);
 	}
-	for (i = 0; i < m->src.nr && ret; i++)
+	for (i = 0; i < m->nr && ret; i++)
 		newfile_remove(&m->t[i].file);
 	return ret;
 }
@@ -506,9 +622,13 @@ static int place(struct import *m)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, &before);
-	ret = place_all(m);
+	ret = m->onto ? seal_onto(m) : 0;
+	if (!ret)
+		ret = place_all(m);
 	if (!ret)
 		m->t[0].begun = false;
+	else if (m->onto)
+		unseal_onto(m);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	return ret;
 }
@@ -537,7 +657,7 @@ static void report_json(const struct import *m)
 	json_object *o = json_object_new_object(), *a = json_object_new_array();
 	unsigned int i;
 
-	for (i = 0; i < m->src.nr; i++)
+	for (i = 0; i < m->nr; i++)
 		json_object_array_add(a, layer_json(m, i));
 	json_object_object_add(o, "path", json_text(m->t[0].path));
 	json_object_object_add(o, "layers", a);
@@ -553,7 +673,7 @@ static void report(const struct import *m)
 		report_json(m);
 		return;
 	}
-	for (i = 0; i < m->src.nr; i++) {
+	for (i = 0; i < m->nr; i++) {
 		const struct target *t = &m->t[i];
 
 		if (m->src.images[i].raw)
@@ -571,6 +691,9 @@ static int import(struct import *m, const char *source)
 	uint64_t total;
 	int ret = qchain_open(&m->src, source);
 
+	m->nr = m->src.nr;
+	if (!ret && m->onto)
+		ret = open_onto(m);
 	if (!ret)
 		ret = name_all(m);
 	if (!ret)
@@ -595,7 +718,7 @@ static void drop(struct import *m)
 {
 	unsigned int i;
 
-	for (i = 0; i < m->src.nr; i++) {
+	for (i = 0; i < m->nr; i++) {
 		struct image *img = m->w.images ? &m->w.images[i] : NULL;
 		struct target *t = m->t ? &m->t[i] : NULL;
 
@@ -610,6 +733,7 @@ static void drop(struct import *m)
 	}
 	free(m->w.images);
 	free(m->t);
+	walk_close(&m->below);
 	qchain_close(&m->src);
 }
 
@@ -618,6 +742,7 @@ int cmd_import(int argc, char **argv)
 	struct import m = { .dest = NULL };
 	const struct arg_opt opts[] = {
 		{ "lower-in", &m.lower, NULL },
+		{ "onto", &m.onto, NULL },
 		{ "block-size", &m.block_size, NULL },
 		{ "backing-format", &m.src.format, NULL },
 		{ "trust-backing", NULL, &m.src.trust },
@@ -629,6 +754,8 @@ int cmd_import(int argc, char **argv)
 
 	if (!ret)
 		ret = parse_block_size(&m);
+	if (!ret && m.onto)
+		ret = arg_layer_check(m.onto);
 	if (ret)
 		return ret;
 	m.dest = argv[1];

@@ -172,8 +172,8 @@ int qserver_write(struct qserver *s, const void *buf, size_t len, uint64_t offse
 int qserver_zero(struct qserver *s, uint64_t len, uint64_t offset);
 int qserver_flush(struct qserver *s);
 
-/** qserver_verify() - does a view show what a server shows? */
-int qserver_verify(struct qserver *s, struct view *v);
+/** qserver_verify() - does a view show what a server shows? @hint: if not, what to do */
+int qserver_verify(struct qserver *s, struct view *v, const char *hint);
 
 /* blockrun.c */
 

@@ -162,10 +162,12 @@ static const struct command commands[] = {
 	  "Without --unsafe it shows what it did: it first gets what would differ. Cut off, it\n"
 	  "is just run again.\n" },
 	{ "import", cmd_import,
-	  "IMAGE PATH [--lower-in FOLDER] [--block-size N] [--backing-format raw|qcow2] [--trust-backing] [--overwrite] [--verify]",
+	  "IMAGE PATH [--lower-in FOLDER | --onto LAYER] [--block-size N] [--backing-format raw|qcow2] [--trust-backing] [--overwrite] [--verify]",
 	  "make layers of a qcow2 image and what it stands on",
 	  "  PATH                   of the top: a new file, a folder, or a block device\n"
 	  "  --lower-in FOLDER      where the layers below go (default: the folder of PATH)\n"
+	  "  --onto LAYER           make a layer of IMAGE only; LAYER, which shows what its\n"
+	  "                         backing file shows, is what it stands on\n"
 	  "  --block-size N         4K (default) to 1M\n"
 	  "  --backing-format F     of backing files whose images don't say it\n"
 	  "  --trust-backing        backing files may lie outside of the folder of IMAGE\n"

@@ -335,12 +335,13 @@ int qserver_flush(struct qserver *s)
 struct verify {
 	struct qserver *s;
 	struct view *v;
+	const char *hint;
 };
 
 static int differ(const struct verify *x, uint64_t pos)
 {
-	return msg_fail(EXIT_FAILED, "%s: its copy differs from it, first at byte %llu; see what is wrong with where they lie",
-			x->s->label, (unsigned long long)pos);
+	return msg_fail(EXIT_FAILED, "%s: its copy differs from it, first at byte %llu; %s",
+			x->s->label, (unsigned long long)pos, x->hint);
 }
 
 static int verify_bytes(struct verify *x, const struct dm_chain_extent *e,
@@ -384,9 +385,9 @@ static int verify_extent(const struct qextent *q, void *arg)
 	return ret;
 }
 
-int qserver_verify(struct qserver *s, struct view *v)
+int qserver_verify(struct qserver *s, struct view *v, const char *hint)
 {
-	struct verify x = { .s = s, .v = v };
+	struct verify x = { .s = s, .v = v, .hint = hint };
 
 	if (s->size != v->size)
 		return msg_fail(EXIT_FAILED, "%s: has %llu bytes, its copy %llu",
