@@ -691,6 +691,8 @@ static int import(struct import *m, const char *source)
 	uint64_t total;
 	int ret = qchain_open(&m->src, source);
 
+	/* Two descriptors for each layer. */
+	raise_file_limit();
 	m->nr = m->src.nr;
 	if (!ret && m->onto)
 		ret = open_onto(m);
