@@ -100,7 +100,7 @@ sparse:
 
 # --- User space: the controller, once as shipped, once with sanitizers
 
-libs := devmapper libkmod json-c
+libs := devmapper libkmod json-c libnbd
 warn := -Wall -Wextra -Werror
 flags := -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -g $(warn) \
 	-I$(top)/uapi -I$(top)/kmod -I$(top)/userspace

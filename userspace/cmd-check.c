@@ -103,6 +103,7 @@ static void found(struct check *c, const char *kind, enum fix fix,
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
+	work_clear();
 	if (opt_json)
 		add_json(c, kind, fix, text);
 	else
@@ -305,6 +306,7 @@ static int check_group(struct map_group *g, void *arg)
 	struct check *c = arg;
 	unsigned int i;
 
+	work_at((g->index * DM_CHAIN_GROUP_BLOCKS) << c->img->hdr.block_shift);
 	if (never_written(c, g))
 		return 0;
 	for (i = 0; i < DM_CHAIN_GROUP_SECTORS; i++)
@@ -314,9 +316,12 @@ static int check_group(struct map_group *g, void *arg)
 
 static int check_map(struct check *c)
 {
-	int ret = map_groups(c->img, &c->presence,
-			     chain_max_groups(&c->img->hdr), check_group, c);
+	int ret;
 
+	work_begin(c->img->path, "check", c->img->hdr.max_size);
+	ret = map_groups(c->img, &c->presence, chain_max_groups(&c->img->hdr),
+			 check_group, c);
+	work_end();
 	end_range(c);
 	return ret;
 }

@@ -168,8 +168,12 @@ static int compare(struct side *a, struct side *b)
 	bool same = true;
 	int ret = 0;
 
-	while (!ret && same && pos < end)
+	work_begin(a->arg, "compare", end);
+	while (!ret && same && pos < end) {
 		ret = compare_step(a, b, &pos, end, &same);
+		work_at(pos);
+	}
+	work_end();
 	if (ret)
 		return ret;
 	report(a, b, same, pos);

@@ -3,6 +3,7 @@
  * What the kernel says of an open disk, in the shape of `info` and `map`.
  */
 #include "job.h"
+#include "picture.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -168,6 +169,59 @@ int disk_layers(const char *name, dev_t *dev, bool *suspended,
 	return ask(name, dev, suspended, false, layers, nr);
 }
 
+/* The layer that has an id; raw ones have none, and are the lowest. */
+static struct show_layer *layer_of(struct show_disk *d, const uint8_t *uuid)
+{
+	static const uint8_t none[16];
+	unsigned int i;
+
+	for (i = 0; i < d->nr; i++)
+		if (!memcmp(d->layers[i].uuid.b, uuid, 16))
+			return &d->layers[i];
+	return d->nr && !memcmp(uuid, none, 16) ? &d->layers[d->nr - 1] : NULL;
+}
+
+static void add_work(struct show_layer *l, const struct job_entry *e,
+		     const char *how)
+{
+	const struct dm_chain_job *job = &e->job;
+	char id[JOB_ID_TEXT], *before = l ? l->work : NULL;
+
+	char done[16] = "";
+
+	if (!l)
+		return;
+	if (!e->left && job->total_bytes)
+		snprintf(done, sizeof(done), " %u %%", (unsigned int)
+			 ((double)job->current_bytes * 100 / job->total_bytes));
+	if (asprintf(&l->work, "%s%s%s %s %s, %s%s", before ? before : "",
+		     before ? "; " : "", job_type_name(job->type), job_id(e, id),
+		     how, e->left ? "cut off" : job_status_name(job->status),
+		     done) < 0)
+		l->work = NULL;
+	free(before);
+}
+
+/* What is told of a job in the picture of the chain. */
+static void show_work(struct show_disk *d, const struct job_entry *e)
+{
+	const struct dm_chain_job *job = &e->job;
+
+	if (e->left) {
+		if (e->index < d->nr)
+			add_work(&d->layers[e->index], e, "from here");
+		return;
+	}
+	if (job->type == DM_CHAIN_JOB_MIRROR) {
+		add_work(layer_of(d, job->top), e, "from here");
+	} else if (job->type == DM_CHAIN_JOB_STREAM) {
+		add_work(layer_of(d, job->into), e, "into this");
+	} else {
+		add_work(layer_of(d, job->top), e, "from here down");
+		add_work(layer_of(d, job->into), e, "into this");
+	}
+}
+
 /* Those that have not ended; how the others did `job list` tells. */
 static int fill_jobs(struct show_disk *d, int ctl)
 {
@@ -178,9 +232,12 @@ static int fill_jobs(struct show_disk *d, int ctl)
 	if (ret)
 		return ret;
 	d->jobs = json_object_new_array();
-	for (i = 0; i < l.nr; i++)
-		if (job_live(&l.jobs[i].job))
-			json_object_array_add(d->jobs, job_json(&l.jobs[i]));
+	for (i = 0; i < l.nr; i++) {
+		if (!job_live(&l.jobs[i].job))
+			continue;
+		json_object_array_add(d->jobs, job_json(&l.jobs[i]));
+		show_work(d, &l.jobs[i]);
+	}
 	job_list_free(&l);
 	return 0;
 }
@@ -221,6 +278,38 @@ int disk_map(const char *name, bool json)
 	show_map_begin(&s, nr, json);
 	ret = control_map(ctl, dev, show_map_extent, &s);
 	show_map_end(&s);
+	free(layers);
+	close(ctl);
+	return ret;
+}
+
+static int draw(struct picture *p, int ctl, dev_t dev,
+		const struct dm_chain_layer *layers, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		p->labels[i] = disk_layer_path(makedev(layers[i].major,
+						       layers[i].minor));
+	return control_map(ctl, dev, picture_extent, p);
+}
+
+int disk_picture(const char *name, unsigned int wish, struct picture *p)
+{
+	struct dm_chain_layer *layers;
+	char sectors[32] = "0";
+	bool suspended;
+	unsigned int nr;
+	dev_t dev;
+	int ret, ctl = disk_layers(name, &dev, &suspended, &layers, &nr);
+
+	if (ctl < 0)
+		return ctl;
+	(void)sysfs_text(dev, "size", sectors, sizeof(sectors));
+	ret = picture_begin(p, name, strtoull(sectors, NULL, 10) * 512, nr,
+			    picture_columns(nr, wish));
+	if (!ret)
+		ret = draw(p, ctl, dev, layers, nr);
 	free(layers);
 	close(ctl);
 	return ret;

@@ -22,6 +22,15 @@
  *	seal.c		a layer gets a child
  *	rebase-copy.c	what a layer needs of its old parent
  *	show.c		layers and maps, as text and as JSON, of open and closed disks
+ *	show-tree.c	a chain as it stands
+ *	picture.c	what is seen of layers, summed up in columns (picture.h)
+ *	picture-*.c	the same as SVG, and in letters
+ *	work-meter.c	progress of what the controller does itself
+ *	tool.c, qemu-*.c	QEMU's programs, and images that they know (convert.h)
+ *	blockrun.c	from their extents to blocks
+ *	layer-fill.c	a layer is made in one go
+ *	newfile.c	files without a name until they are complete
+ *	names.c		names of what is converted
  *	lib-crc.c	crc32c for the codec
  *	loop.c		image files on loop devices
  *	dm.c		everything of libdevmapper: tables, UUIDs, cookies
@@ -104,6 +113,9 @@ int msg_fail_errno(int code, int err, const char *fmt, ...)
 
 /** msg_mute() - print no errors: who only tries something; msg_last() has the line */
 void msg_mute(bool on);
+
+/** msg_before_line - called before a line is printed: a bar on the terminal goes */
+extern void (*msg_before_line)(void);
 
 /** msg_last() - text of the last error, without "dmchain: "; never NULL */
 const char *msg_last(void);
@@ -384,6 +396,16 @@ const char *marks_name(unsigned int i);
  */
 int image_make(struct image *img, const char *path,
 	       const struct chain_header *hdr);
+/**
+ * image_make_given() - the same of an empty file that is open and will get its name
+ * when it is complete
+ * @path: that name
+ * @fd: the caller's
+ */
+int image_make_given(struct image *img, const char *path, int fd,
+		     const struct chain_header *hdr);
+/** folder_flush() - the entry of a path in its folder is durable */
+int folder_flush(const char *path);
 /** image_make_commit() - headers and directory entry, durable; @img stays open.
  * What it fails to do image_make_undo() undoes. */
 int image_make_commit(struct image *img);
@@ -627,6 +649,7 @@ const char *label_name(enum label_kind kind);
  * @damaged_bytes: in blocks whose map sector is damaged
  * @map_bytes: memory that its map takes, once for all its users; 0: not open
  * @users: names of the open disks that have it, ends with NULL; or NULL
+ * @work: what a job does to it, or has left; or NULL
  */
 struct show_layer {
 	char *path;
@@ -645,6 +668,7 @@ struct show_layer {
 	uint64_t damaged_bytes;
 	uint64_t map_bytes;
 	char **users;
+	char *work;
 };
 
 /**
@@ -671,6 +695,8 @@ struct show_disk {
 
 /** show_disk() - `info`: text, or the JSON object, to stdout */
 void show_disk(const struct show_disk *d, bool json);
+/** show_tree() - (show-tree.c) the chain as it stands, a line for each layer */
+void show_tree(const struct show_disk *d);
 /** show_disk_free() - the strings and arrays, all from malloc */
 void show_disk_free(struct show_disk *d);
 /** show_json() - print a JSON object and drop it */
@@ -858,6 +884,18 @@ int disk_map(const char *name, bool json);
 /** disk_recover() - finish or undo what is half done on a disk; idempotent */
 int disk_recover(const char *name);
 
+/* work-meter.c: progress of what the controller does itself, for a terminal */
+
+/** work_begin() - @object and @what live until work_end() */
+void work_begin(const char *object, const char *what, uint64_t total);
+/** work_at() - so many bytes are done */
+void work_at(uint64_t bytes);
+/** work_step() - so many bytes more are done */
+void work_step(uint64_t bytes);
+void work_end(void);
+/** work_clear() - something else is printed now: the bar goes until the next step */
+void work_clear(void);
+
 /* commands: argc/argv from the command word on; return an exit code */
 extern bool opt_json;
 
@@ -883,6 +921,9 @@ int cmd_mirror(int argc, char **argv);
 int cmd_job(int argc, char **argv);
 int cmd_monitor(int argc, char **argv);
 int cmd_rebase(int argc, char **argv);
+int cmd_import(int argc, char **argv);
+int cmd_export(int argc, char **argv);
+int cmd_top(int argc, char **argv);
 
 int cmd_enable(int argc, char **argv);
 int cmd_disable(int argc, char **argv);

@@ -66,9 +66,17 @@ static const struct command commands[] = {
 	{ "info", cmd_info, "NAME|PATH [--format chain|raw]",
 	  "layers of an open disk, or of a closed image",
 	  "  --format F     format of PATH (default: chain)\n" },
-	{ "map", cmd_map, "NAME|PATH [--format chain|raw]",
+	{ "map", cmd_map, "NAME|PATH [--format chain|raw] [--picture FILE.svg | --draw]",
 	  "which layer holds what, as qemu-img map",
-	  "  --format F     format of PATH (default: chain)\n" },
+	  "  --format F     format of PATH (default: chain)\n"
+	  "  --picture F    draw it: a row for each layer, from the disk's start to its end\n"
+	  "  --draw         the same in letters\n" },
+	{ "top", cmd_top, "[NAME...] [--delay S] [-n N | --once]",
+	  "what disks, layers and jobs do, again and again",
+	  "  --delay S      seconds between two samples (default: 2)\n"
+	  "  -n, --count N  end after so many; --once: after one\n"
+	  "A layer's figures are those of its device: I/O of jobs and maps is in them, and of a\n"
+	  "layer that several disks have that of all of them.\n" },
 	{ "check", cmd_check,
 	  "PATH [--format chain|raw] [--repair [--lossy] [--force]]",
 	  "look for damage in a closed layer",
@@ -153,6 +161,31 @@ static const struct command commands[] = {
 	  "  --force                an in-use mark is known to be stale\n"
 	  "Without --unsafe it shows what it did: it first gets what would differ. Cut off, it\n"
 	  "is just run again.\n" },
+	{ "import", cmd_import,
+	  "IMAGE PATH [--lower-in FOLDER | --onto LAYER] [--block-size N] [--backing-format raw|qcow2] [--trust-backing] [--overwrite] [--verify]",
+	  "make layers of a qcow2 image and what it stands on",
+	  "  PATH                   of the top: a new file, a folder, or a block device\n"
+	  "  --lower-in FOLDER      where the layers below go (default: the folder of PATH)\n"
+	  "  --onto LAYER           make a layer of IMAGE only; LAYER, which shows what its\n"
+	  "                         backing file shows, is what it stands on\n"
+	  "  --block-size N         4K (default) to 1M\n"
+	  "  --backing-format F     of backing files whose images don't say it\n"
+	  "  --trust-backing        backing files may lie outside of the folder of IMAGE\n"
+	  "  --overwrite            PATH is a block device that loses its contents\n"
+	  "  --verify               compare in the end\n"
+	  "A raw base stays where it is. Snapshots and bitmaps inside of the image are not\n"
+	  "taken over. Cut off, it leaves nothing.\n" },
+	{ "export", cmd_export,
+	  "PATH IMAGE [--lower-in FOLDER] [--cluster-size N] [--verify]",
+	  "make qcow2 images of a layer and what it stands on",
+	  "  IMAGE                  of the top: a new file, or a folder\n"
+	  "  --lower-in FOLDER      where the images below go (default: the folder of IMAGE)\n"
+	  "  --cluster-size N       512 to 2M, for programs that know no parts of clusters\n"
+	  "                         (extended_l2); a cluster of which a layer holds a part is\n"
+	  "                         filled up from below\n"
+	  "  --verify               compare in the end\n"
+	  "Nothing may write the layers: close the disk, or export what a snapshot has frozen.\n"
+	  "A raw base stays where it is. Cut off, it leaves nothing.\n" },
 	{ "new-id", cmd_new_id, "PATH [--force]",
 	  "give a copied layer a UUID of its own",
 	  "  --force        an in-use mark is known to be stale\n" },

@@ -183,8 +183,25 @@ int image_make(struct image *img, const char *path,
 	return ret;
 }
 
+int image_make_given(struct image *img, const char *path, int fd,
+		     const struct chain_header *hdr)
+{
+	int ret = image_init(img, path, DM_CHAIN_FORMAT_CHAIN, NULL);
+
+	if (ret)
+		return ret;
+	img->hdr = *hdr;
+	img->given = fd;
+	ret = take_given(img);
+	if (!ret)
+		ret = prepare(img, &(struct stat){ 0 });
+	if (ret)
+		image_close(img);
+	return ret;
+}
+
 /* Without its folder's entry a file is lost, however durable itself. */
-static int flush_folder(const char *path)
+int folder_flush(const char *path)
 {
 	char *folder = strdup(path);
 	char *slash = folder ? strrchr(folder, '/') : NULL;
@@ -226,7 +243,7 @@ int image_make_header(struct image *img)
 		ret = image_write_slots(img);
 	/* What was given had its entry before. */
 	if (!ret && !img->is_bdev && img->given < 0)
-		ret = flush_folder(img->path);
+		ret = folder_flush(img->path);
 	return ret;
 }
 
@@ -274,7 +291,7 @@ int image_make_raw(const char *arg, const char *path, uint64_t bytes)
 				      path);
 	ret = set_size(fd, path, bytes);
 	if (!ret)
-		ret = flush_folder(path);
+		ret = folder_flush(path);
 	close(fd);
 	if (ret)
 		unlink(path);

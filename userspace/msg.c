@@ -16,6 +16,8 @@ void msg_mute(bool on)
 	muted = on;
 }
 
+void (*msg_before_line)(void);
+
 /* Length of the UTF-8 sequence at @p, 0 if it is none. */
 static size_t utf8_length(const unsigned char *p)
 {
@@ -79,8 +81,11 @@ json_object *json_text(const char *text)
 static void put_line(void)
 {
 	text_clean(last);
-	if (!muted)
-		fprintf(stderr, "dmchain: %s\n", last);
+	if (muted)
+		return;
+	if (msg_before_line)
+		msg_before_line();
+	fprintf(stderr, "dmchain: %s\n", last);
 }
 
 int msg_fail(int code, const char *fmt, ...)
@@ -116,6 +121,8 @@ void msg_warn(const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(line, sizeof(line), fmt, args);
 	va_end(args);
+	if (msg_before_line)
+		msg_before_line();
 	fprintf(stderr, "dmchain: warning: %s\n", text_clean(line));
 }
 

@@ -206,6 +206,7 @@ static int copy_run(struct copying *c, uint64_t block, uint64_t end)
 	for (; block < end && !ret; block += n) {
 		same = same_bytes(c->r, block << shift) >> shift;
 		n = end - block;
+		work_at(block << shift);
 		if (same) {
 			n = n < same ? n : same;
 			continue;
@@ -222,11 +223,13 @@ static int copy_all(struct copying *c)
 	uint64_t block, next, end = chain_blocks(&c->r->img->hdr);
 	int ret = 0;
 
+	work_begin(c->r->img->path, "rebase", c->r->img->hdr.size);
 	for (block = 0; block < end && !ret; block = next) {
 		next = imgmap_run(&c->map, block, end);
 		if (imgmap_state(&c->map, block) == DM_CHAIN_ABSENT)
 			ret = copy_run(c, block, next);
 	}
+	work_end();
 	return ret ? ret : end_batch(c);
 }
 

@@ -195,7 +195,9 @@ static void show_disk_text(const struct show_disk *d)
 	       size_text(d->size, size), d->size);
 	if (d->block_size)
 		printf("block size: %s\n", size_text(d->block_size, size));
-	printf("state: %s\nlayers:\n", d->state);
+	printf("state: %s\n", d->state);
+	show_tree(d);
+	puts("layers:");
 	for (i = 0; i < d->nr; i++)
 		print_layer(&d->layers[i], i);
 	print_jobs(d->jobs);
@@ -225,6 +227,7 @@ void show_disk_free(struct show_disk *d)
 	for (i = 0; i < d->nr; i++) {
 		free(d->layers[i].path);
 		free(d->layers[i].device);
+		free(d->layers[i].work);
 		free_users(d->layers[i].users);
 	}
 	free(d->layers);

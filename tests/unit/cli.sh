@@ -88,7 +88,7 @@ spoil()
 }
 
 commands="create open close list info map check compare table snapshot resize perm
-	new-id unseal recover stream commit pivot job monitor rebase
+	new-id unseal recover stream commit pivot job monitor rebase import export top
 	enable disable up down units"
 
 # --- Help and usage

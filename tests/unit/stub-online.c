@@ -5,6 +5,7 @@
  */
 #include "images.h"
 #include "online.h"
+#include "picture.h"
 
 #include <string.h>
 
@@ -100,4 +101,37 @@ int control_map(int ctl, dev_t disk,
 	(void)cb;
 	(void)arg;
 	return no_disk("none");
+}
+
+int disk_picture(const char *name, unsigned int wish, struct picture *p)
+{
+	(void)wish;
+	(void)p;
+	return no_disk(name);
+}
+
+/* Nobody looks. */
+void work_begin(const char *object, const char *what, uint64_t total)
+{
+	(void)object;
+	(void)what;
+	(void)total;
+}
+
+void work_at(uint64_t bytes)
+{
+	(void)bytes;
+}
+
+void work_step(uint64_t bytes)
+{
+	(void)bytes;
+}
+
+void work_end(void)
+{
+}
+
+void work_clear(void)
+{
 }
