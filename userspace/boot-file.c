@@ -20,13 +20,23 @@
 #define FILE_MAX	65536
 #define NEEDS_MAX	64
 
-const char *boot_dir = BOOT_DIR;
+const char *boot_dir;
+
+/* Root's environment is root's business. */
+static const char *folder(void)
+{
+	if (!boot_dir)
+		boot_dir = secure_getenv("DMCHAIN_ETC");
+	if (!boot_dir || !*boot_dir)
+		boot_dir = BOOT_DIR;
+	return boot_dir;
+}
 
 char *boot_path(const char *name)
 {
 	char *path;
 
-	return asprintf(&path, "%s/%s" BOOT_SUFFIX, boot_dir, name) < 0 ?
+	return asprintf(&path, "%s/%s" BOOT_SUFFIX, folder(), name) < 0 ?
 	       NULL : path;
 }
 
@@ -413,7 +423,7 @@ static json_object *to_json(const struct boot_decl *d)
 
 static int sync_dir(void)
 {
-	int fd = open(boot_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = open(folder(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int err = fd < 0 || fsync(fd) ? errno : 0;
 
 	if (fd >= 0)
@@ -483,7 +493,7 @@ int boot_save(const struct boot_decl *d)
 	json_object_put(o);
 	ret = file && text ? check_text(file, text) : no_memory(d->name);
 	if (!ret) {
-		err = mkdir(boot_dir, 0755) && errno != EEXIST ? errno :
+		err = mkdir(folder(), 0755) && errno != EEXIST ? errno :
 		      replace(file, text);
 		if (err)
 			ret = msg_fail_errno(EXIT_FAILED, err,
@@ -556,7 +566,7 @@ static int add_name(char ***names, unsigned int *nr, const char *file)
 
 	if (name && !dm_name_valid(name)) {
 		msg_warn("%s/%s: its name is none for a disk, so it is left out",
-			 boot_dir, file);
+			 folder(), file);
 		free(name);
 		return 0;
 	}
@@ -573,17 +583,17 @@ static int add_name(char ***names, unsigned int *nr, const char *file)
 
 int boot_names(char ***names, unsigned int *nr)
 {
-	DIR *dir = opendir(boot_dir);
+	DIR *dir = opendir(folder());
 	struct dirent *e;
 	int ret = 0;
 
 	*nr = 0;
 	*names = calloc(1, sizeof(**names));
 	if (!*names)
-		ret = no_memory(boot_dir);
+		ret = no_memory(folder());
 	else if (!dir && errno != ENOENT)
 		ret = msg_fail_errno(EXIT_FAILED, errno, "%s: cannot be read",
-				     boot_dir);
+				     folder());
 	while (dir && !ret && (e = readdir(dir)))
 		if (has_suffix(e->d_name))
 			ret = add_name(names, nr, e->d_name);

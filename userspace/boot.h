@@ -14,7 +14,7 @@
 
 /* boot-file.c */
 
-/** boot_dir - where declarations lie: BOOT_DIR, but for unit tests */
+/** boot_dir - where declarations lie; NULL: $DMCHAIN_ETC, or BOOT_DIR */
 extern const char *boot_dir;
 
 /**

@@ -65,7 +65,7 @@ boot fresh fresh.sh --then reboot
 boot declare declare.sh
 in_order "what is mounted goes, then its disk, then what its files lie on" declare \
 	'Unmounted.*/srv/b' 'Stopped.*dmchain@b' 'Unmounted.*/srv/a' 'Stopped.*dmchain@a' 'Unmounted.*/srv/images'
-is "$(grep -c 'Failed unmounting\|Failed to stop' "$OUT/declare.console")" 0 "nothing is in the way at shutdown"
+is "$(grep -cE 'Failed (unmounting|to unmount).*srv|Failed.*dmchain@[ab]' "$OUT/declare.console")" 0 "nothing is in the way at shutdown"
 boot booted booted.sh --then crash
 boot crashed crashed.sh
 cat "$OUT/fresh.log" "$OUT/declare.log" | sed -n 's/^#   //p' >"$OUT/tutorial"
