@@ -3,7 +3,6 @@
 #
 # import and export on closed images, by the program with sanitizers: what a layer
 # holds is what its image holds, there and back. Prints a line for each test.
-# tests/functional/75-qcow2.sh has more, and disks.
 #
 #	DMCHAIN=path/to/dmchain tests/unit/qcow2.sh
 
