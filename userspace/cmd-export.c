@@ -117,7 +117,7 @@ static int open_layers(struct export *x, const char *path, uint32_t format)
 		ret = check_images(&x->w);
 	/* Without the module nothing is open. */
 	if (!ret && module_present())
-		ret = perm_ask_images(path, DM_CHAIN_OP_EXPORT, &x->w);
+		ret = perm_ask_images(path, DM_CHAIN_OP_EXPORT, &x->w, NULL);
 	return ret;
 }
 

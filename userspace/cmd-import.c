@@ -543,7 +543,7 @@ static int open_onto(struct import *m)
 		ret = parent_check(&m->below.images[0], "import", false);
 	/* Without the module nothing is open. */
 	if (!ret && module_present())
-		ret = perm_ask_images(m->onto, DM_CHAIN_OP_CREATE, &m->below);
+		ret = perm_ask_images(m->onto, DM_CHAIN_OP_CREATE, &m->below, NULL);
 	if (!ret && m->below.nr == DM_CHAIN_MAX_LAYERS)
 		ret = msg_fail(EXIT_FAILED,
 			       "%s: has %u layers already, more can't be; merge some first",

@@ -3,7 +3,6 @@
 #
 # import and export on closed images, by the program with sanitizers: what a layer
 # holds is what its image holds, there and back. Prints a line for each test.
-# tests/functional/75-qcow2.sh has more, and disks.
 #
 #	DMCHAIN=path/to/dmchain tests/unit/qcow2.sh
 
@@ -138,6 +137,20 @@ t "limit: shrink" 0 "$DMCHAIN" resize in/top.img 1M --shrink
 t "limit: grow" 0 "$DMCHAIN" resize in/top.img 6M
 t "limit: export" 0 "$DMCHAIN" export in/top.img out --verify
 is "$(layout_q out/top.qcow2)" "[[1048576,3145728,true]]" "limit: zeroes, as far as the parent goes"
+rm -f in/* out/*
+
+# --- A raw base; nothing says what it is
+truncate -s 4M src/raw.img
+qemu-img create -q -f qcow2 -b raw.img -F raw src/onraw.qcow2
+io src/onraw.qcow2 'write -P 1 1M 64k'
+t "raw base" 0 "$DMCHAIN" import src/onraw.qcow2 in --verify
+is "$(cd in && echo *)" onraw.img "raw base: stays where it is"
+t "raw base: export" 0 "$DMCHAIN" export in/onraw.img src/back.qcow2 --verify
+t "raw base: QEMU compares" 0 qemu-img compare -f qcow2 -F qcow2 src/onraw.qcow2 src/back.qcow2
+at=$(grep -aboF $'\xe2\x79\x2a\xca' src/onraw.qcow2 | head -n 1 | cut -d : -f 1)
+printf none | dd of=src/onraw.qcow2 bs=1 seek="$at" conv=notrunc status=none
+t "raw base: of no format" 4 "$DMCHAIN" import src/onraw.qcow2 out
+t "raw base: format given" 0 "$DMCHAIN" import src/onraw.qcow2 out --backing-format raw
 rm -f in/* out/*
 
 # --- Nothing is overwritten, and nothing half made is left
