@@ -46,7 +46,7 @@ run_ok "snapshot" dmchain snapshot a=a2.img
 is "$(dmchain map a --draw | sed 1d | cut -c 1-72)" "    0 |                                                                |
     1 |########                                                        |
     2 |        ########################                                |
-       0                                                          64 MiB" "draw: an open disk"
+       0                                                         64 MiB" "draw: an open disk"
 run_ok "picture: an open disk" dmchain map a --picture a.svg
 like "$(head -c 4 a.svg; tail -c 7 a.svg)" '^<svg</svg>$' "picture: is whole"
 is "$(grep -c '<text .*\(a2\|a\|base\)\.img' a.svg)" 3 "picture: names the layers"
