@@ -3,7 +3,7 @@
 #
 # The manual pages and the help of the controller say the same: each command has a page
 # and is listed in dmchain(8), each option of it is described there, and none that there
-# is not. groff has nothing to complain of.
+# is not; no document has another one. groff has nothing to complain of.
 #
 #	DMCHAIN=path/to/dmchain tests/unit/man.sh
 
@@ -47,7 +47,9 @@ listed=$(plain dmchain.8 | sed -n '/^\.SH COMMANDS/,/^\.SH FILE/p' |
 	sed -n '/^\.TP 12/{n;s/^\.B //p}' | sort)
 is "$listed" "$commands" "dmchain(8) lists them, once each"
 
+declare -A helps=()
 for c in $commands; do
+	helps[$c]=$("$DMCHAIN" "$c" --help | words)
 	page=dmchain-$c.8
 	[ -e "$page" ] || continue
 	help=$("$DMCHAIN" "$c" --help)
@@ -73,6 +75,22 @@ for page in dmchain*.8; do
 	done
 	is "$dangling" "" "$name: what it refers to is there"
 done
+# Commands with options that stand in documents: up to the end of the literal, of the
+# command, of what is dmchain's own
+unknown=
+while read -r _ c rest; do
+	if [ -z "${helps[$c]+there}" ]; then
+		unknown+=" $c"
+		continue
+	fi
+	help=${helps[$c]}
+	for option in $(words <<<"$rest"); do
+		[[ $'\n'$help$'\n--json\n--help\n--fd\n' == *$'\n'$option$'\n'* ]] || unknown+=" $c:$option"
+	done
+done < <(sed 's/\\-/-/g; s/\\f[A-Z]//g' ./*.8 ../*.rst ../../README.md |
+	grep -oE '(^|[^a-z-])dmchain [a-z][a-z-]* [^`"|;&#]*--[a-z][^`"|;&#]*' |
+	sed 's/ -- .*//; s/^[^d]*dmchain/dmchain/; s/, .*//')
+is "$unknown" "" "documents have no command or option that there is not"
 # One run for all of them: it names the page
 is "$(groff -ww -Tutf8 -man dmchain*.8 2>&1 >/dev/null)" "" "groff does not complain"
 done_testing
