@@ -258,7 +258,7 @@ unit_paths := sed s@/usr/sbin/dmchain@$(PREFIX)/sbin/dmchain@
 install-user: user
 	install -D -m 755 $(O)/dmchain $(DESTDIR)$(PREFIX)/sbin/dmchain
 	install -D -m 644 -t $(DESTDIR)$(UDEVDIR)/rules.d userspace/udev/*.rules
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 Documentation/*.8
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 Documentation/man/*.8
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
 		userspace/completion/dmchain
 	mkdir -p $(DESTDIR)$(SYSTEMDDIR)/system $(DESTDIR)$(SYSTEMDDIR)/system-generators

@@ -53,6 +53,7 @@ char *boot_path(const char *name);
 bool boot_declared(const char *name);
 /**
  * boot_load() - read a declaration
+ * @name: of the disk
  * @d: filled in, for boot_free(), also after an error
  *
  * Return: 0; -EXIT_FAILED: there is none, or it can't be read; -EXIT_USAGE: it
@@ -95,6 +96,7 @@ int unit_write(const char *dir, const char *name, const struct boot_decl *d);
 
 /**
  * boot_before() - the disk is about to get another top
+ * @name: of the disk
  * @next: where that lies
  * @format: of it
  *
@@ -107,6 +109,7 @@ int boot_before(const char *name, const char *next, uint32_t format);
 int boot_before_pivot(int ctl, const char *name, dev_t disk);
 /**
  * boot_settle() - bring a declaration in line with what the disk is now
+ * @name: of the disk
  *
  * When a command lets go of a disk. It says nothing but warnings, for the disk is as
  * it is.

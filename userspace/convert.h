@@ -78,6 +78,7 @@ char *convert_folder(const char *path);
  * @raw: plain, else qcow2
  * @is_bdev: a block device
  * @dev: with @ino what it is
+ * @ino: of a file
  * @size: virtual size
  * @grain: bytes of which it holds all or nothing
  * @backing: name of the one below as the image has it; NULL: none
@@ -184,6 +185,7 @@ int qserver_verify(struct qserver *s, struct view *v, const char *hint);
  * @at: up to where it has come
  * @seen: states in the block that is not complete, a bit each
  * @cb: gets each run; a block of which only a part is held comes as data
+ * @arg: for @cb
  *
  * A block that is held in part must be held as a whole: it then has to be read with
  * what is below.

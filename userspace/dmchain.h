@@ -157,6 +157,11 @@ int args_parse(int *argc, char ***argv, const struct arg_opt *opts, int min,
 
 /**
  * args_parse_layer() - args_parse() of a command that has one layer
+ * @argc: as of args_parse()
+ * @argv: as of args_parse()
+ * @opts: as of args_parse()
+ * @min: as of args_parse()
+ * @max: as of args_parse()
  * @at: operand that names it; --fd N stands for fd:N in its place
  */
 int args_parse_layer(int *argc, char ***argv, const struct arg_opt *opts,
@@ -176,6 +181,7 @@ int arg_fd(const char *arg);
 bool arg_says_fd(const char *arg);
 /**
  * arg_layer_check() - is a layer's argument a path, or an open descriptor?
+ * @arg: as the user named it
  *
  * To be called before anything is opened. args_parse_layer() does it.
  * Return: 0, or -EXIT_USAGE with the line printed.
@@ -216,7 +222,9 @@ int hint_make(char *hint, const char *owner, const char *target);
 
 /**
  * hint_make_near() - the same of two absolute paths
- *
+ * @hint: filled in, DM_CHAIN_PATH_BYTES
+ * @owner: file whose header it is for
+ * @target: file that it is to name
  * @relative: the owner's link was relative, and stays so
  *
  * Two files in one folder get a plain name: they stay a pair if that is moved.
@@ -236,6 +244,10 @@ void host_id(struct chain_id *id);
 
 /**
  * size_parse() - "10G", "512M", "4096", "1T"; with @old also "+4M"
+ * @text: as the user gave it
+ * @old: size that "+" adds to, or NULL
+ * @bytes: set to the size
+ *
  * Return: 0, or -EXIT_USAGE with the line printed.
  */
 int size_parse(const char *text, const uint64_t *old, uint64_t *bytes);
@@ -291,8 +303,10 @@ struct image {
 
 /**
  * image_open() - open a closed or shared layer and read its header
+ * @img: filled in, for image_close()
  * @path: path, or fd:N and the like: see arg_fd()
  * @format: DM_CHAIN_FORMAT_RAW or _CHAIN; nothing is ever probed
+ * @flags: IMAGE_*
  *
  * Locks: flock, shared or exclusive (IMAGE_WRITE); a block device is opened
  * O_EXCL for IMAGE_WRITE. An image that an open chain has, in whatever role, is
@@ -320,6 +334,7 @@ int image_flush(struct image *img);
 
 /**
  * image_write_header() - one durable header update by rule H1
+ * @img: its header is what is written
  *
  * generation + 1; a stale slot first; flush after each slot. Refused if the
  * header on disk is not the one that was read (another writer).
@@ -341,6 +356,8 @@ enum marks_use {
 
 /**
  * image_check_marks() - may the layer be used like that?
+ * @img: the layer
+ * @use: what it is wanted for
  * @force: an in-use mark doesn't matter
  *
  * MARKS_TOP_RW refuses an in-use mark of another host only: whether one of
@@ -350,8 +367,10 @@ int image_check_marks(const struct image *img, enum marks_use use, bool force);
 
 /**
  * image_check_in_use() - before its header is written while it is closed
+ * @img: the layer
  * @what: of the command, for the line: "resize"; NULL: a mark that is left from
  *	before this host went down doesn't matter
+ * @force: the user knows that nobody has it
  *
  * Refuses an in-use mark: the layer is open elsewhere, or was when its host
  * went down.
@@ -362,6 +381,7 @@ int image_check_in_use(const struct image *img, const char *what, bool force);
 bool image_has_commit(const struct image *img);
 /**
  * image_check_job() - before a closed layer gets another header, or a child
+ * @img: the layer
  * @what: is to be done with it: "resize"
  *
  * Refuses what a commit has spoiled, and the top of one that isn't finished:
@@ -399,8 +419,10 @@ int image_make(struct image *img, const char *path,
 /**
  * image_make_given() - the same of an empty file that is open and will get its name
  * when it is complete
+ * @img: filled in, for image_close()
  * @path: that name
  * @fd: the caller's
+ * @hdr: of the new layer
  */
 int image_make_given(struct image *img, const char *path, int fd,
 		     const struct chain_header *hdr);
@@ -413,6 +435,7 @@ int image_make_commit(struct image *img);
 int image_make_header(struct image *img);
 /**
  * image_renew() - a layer that nobody needs begins a new life: it holds nothing
+ * @img: the layer, writable
  *
  * Cut off, its map is damaged; so it has a mark by which it is refused.
  */
@@ -457,7 +480,9 @@ struct walk;
 
 /**
  * pending_ask() - has the coordinator of a pending layer decided for the snapshot
+ * @img: the pending layer
  * @w: images that are open already, or NULL
+ * @committed: set: it has
  */
 int pending_ask(const struct image *img, const struct walk *w, bool *committed);
 /** pending_reachable() - is the coordinator where it is said to be */
@@ -468,6 +493,8 @@ void pending_set(struct image *img, bool committed);
 int pending_never(const struct image *img);
 /**
  * pending_settle() - a top that may be pending is a layer as any other
+ * @img: the top
+ * @w: images that are open already, or NULL
  * @write: img is open for writing: durable; else the header in memory is changed,
  *	where that matters for what is seen
  * @force: an in-use mark of another host doesn't matter
@@ -486,6 +513,9 @@ int raw_fingerprint(struct image *img, struct chain_id *fp);
 
 /**
  * struct walk - a chain as its images tell it, top first
+ * @nr: how many layers there are
+ * @images: the layers, top first
+ * @error: WALK_LAX: the first -EXIT_* that was passed over
  *
  * images[0] is the top. walk_open() has checked each parent link.
  */
@@ -504,8 +534,10 @@ void raise_file_limit(void);
 
 /**
  * walk_open() - open a chain from its top down
+ * @w: filled in, for walk_close()
  * @path: of the top
  * @format: of the top
+ * @flags: WALK_*
  *
  * Relative parent hints are taken relative to the child's folder. Refuses
  * cycles, more than DM_CHAIN_MAX_LAYERS, one inode or UUID twice, wrong,
@@ -554,14 +586,18 @@ uint64_t imgmap_count(const struct imgmap *m, const struct chain_header *h,
 
 /**
  * walk_map() - what a reader of a walked chain sees, as extents
+ * @w: the chain
  * @cb: called in order; return nonzero to stop
+ * @arg: for @cb
  */
 int walk_map(struct walk *w, int (*cb)(const struct dm_chain_extent *e, void *arg),
 	     void *arg);
 
 /**
  * struct extents - merges equal neighbours on their way to @cb
+ * @last: the one that may still grow
  * @cb: gets each merged extent; nonzero stops
+ * @arg: for @cb
  */
 struct extents {
 	struct dm_chain_extent last;
@@ -707,6 +743,7 @@ void show_json(json_object *o);
  * @json: JSON, else a table
  * @nr: layers of the disk
  * @count: extents printed
+ * @merge: merges equal neighbours
  */
 struct show_map {
 	bool json;
@@ -743,7 +780,9 @@ int control_map(int ctl, dev_t disk,
 		int (*cb)(const struct dm_chain_extent *e, void *arg), void *arg);
 /**
  * control_snapshot() - switch to the layers attached in role "next"
+ * @ctl: control device
  * @disks: all of them, at one instant
+ * @nr: how many disks
  * @pause_ns: how long the I/O of each was held back
  */
 int control_snapshot(int ctl, const dev_t *disks, unsigned int nr,
@@ -819,13 +858,17 @@ struct table {
 
 /**
  * dm_create() - a new disk, running
+ * @name: of the disk
  * @uuid: all of the DM UUID
+ * @t: its table
  * @force: take over an in-use mark of another host
  */
 int dm_create(const char *name, const char *uuid, const struct table *t,
 	      bool force);
 /**
  * dm_reload_resume() - another table; after a failure the old one runs on
+ * @name: of the disk
+ * @t: the table
  *
  * A job of the disk may end at any time, and drop layers: what was changed in @t
  * since it was read is then changed in the table that there is by now. A disk that
@@ -836,6 +879,8 @@ int dm_remove(const char *name);
 int dm_clear(const char *name);
 /**
  * dm_disk() - device number of a chain disk
+ * @name: of the disk
+ * @dev: set to its number
  * @suspended: may be NULL
  *
  * Return: 0, or -EXIT_FAILED if there is none: says nothing then, @name may be
@@ -844,12 +889,15 @@ int dm_clear(const char *name);
 int dm_disk(const char *name, dev_t *dev, bool *suspended);
 /**
  * dm_table_read() - live table of a disk
+ * @name: of the disk
  * @t: filled in, for dm_table_free(); may be NULL
  * @text: the line as the kernel prints it (malloc); may be NULL
  */
 int dm_table_read(const char *name, struct table *t, char **text);
 /**
  * dm_table_look() - the same of a disk that anybody may close meanwhile
+ * @name: of the disk
+ * @t: filled in, for dm_table_free()
  * @gone: set if there is no table (any more); @t is not to be used then
  *
  * Return: 0, also if it is gone, or a negative exit code.

@@ -13,8 +13,10 @@
 int control_job_start(int ctl, struct dm_chain_job_start *q);
 /**
  * control_jobs() - jobs there are, and the last that have ended
+ * @ctl: control device
  * @id: only this one; 0: all
  * @jobs: set to an array, to be freed
+ * @nr: set to how many
  */
 int control_jobs(int ctl, uint64_t id, struct dm_chain_job **jobs,
 		 unsigned int *nr);
@@ -26,6 +28,9 @@ int control_job_verb(int ctl, uint64_t id, uint32_t verb, uint64_t arg);
 int control_monitor(void);
 /**
  * control_monitor_read() - the next event
+ * @mon: descriptor of the monitor
+ * @e: filled in
+ *
  * Return: 1 with @e, 0: none now, or a negative exit code.
  */
 int control_monitor_read(int mon, struct dm_chain_job_event *e);
@@ -73,7 +78,9 @@ struct job_list {
 
 /**
  * job_list_read() - jobs in the kernel, and records of open disks
+ * @ctl: control device
  * @name: of the disk; NULL: all
+ * @l: filled in, for job_list_free()
  */
 int job_list_read(int ctl, const char *name, struct job_list *l);
 void job_list_free(struct job_list *l);
@@ -217,7 +224,9 @@ struct job_ask {
 
 /**
  * job_range() - which layers are meant
+ * @ask: what the user wants
  * @layers: of disk_layers()
+ * @nr: how many layers
  * @top: set to an index
  * @base: stream: @nr if nothing is kept
  */
@@ -250,6 +259,7 @@ struct job_space {
 
 /**
  * job_space_look() - is there room for a job
+ * @s: filled in
  * @est: answer to DM_CHAIN_JOB_ESTIMATE
  * @into: layer that takes the data in
  * @range: those that give space back meanwhile
@@ -268,6 +278,7 @@ void job_space_show(const struct job_space *s, const char *name);
 
 /**
  * job_run() - start a job, and unless it is for the background, see it through
+ * @ask: what the user wants
  *
  * Return: a negative exit code, or 0.
  */
@@ -322,6 +333,7 @@ void job_pivot_tidy(struct disk_lock *l);
 
 /**
  * pivot_several() - the disks of mirrors move on at one instant, all or none
+ * @ctl: control device
  * @jobs: mirrors, as the user named them
  * @nr: at least 2
  * @pause_ns: set for each
@@ -334,6 +346,8 @@ int pivot_several(int ctl, const struct job_entry *const *jobs, unsigned int nr,
 int job_ended(const struct dm_chain_job *job);
 /**
  * job_follow() - wait for the end of a job, pivot if need be, clean up
+ * @ctl: control device
+ * @id: of the job
  * @no_pivot: leave an active commit ready
  */
 int job_follow(int ctl, uint64_t id, bool no_pivot);

@@ -18,6 +18,9 @@
 /**
  * struct label - owner, group, mode and SELinux context of a file
  * @parts: which of them it has: mask of LABEL_OWNER and so on
+ * @uid: with LABEL_OWNER
+ * @gid: with LABEL_GROUP
+ * @mode: with LABEL_MODE
  * @selinux: value of security.selinux (malloc); NULL: no such attribute
  * @selinux_len: bytes of it; contexts end with a NUL, as the tools write them
  */
@@ -34,6 +37,8 @@ struct label {
 
 /**
  * label_parse() - "OWNER:GROUP:MODE[,selinux=CONTEXT]" or "selinux=CONTEXT"
+ * @text: as the user gave it
+ * @l: filled in
  *
  * An empty part stays as it is in the file. Owner and group are names or
  * numbers, the mode is octal.
@@ -63,6 +68,8 @@ int label_probe(int fd, const struct label *l);
 
 /**
  * label_remember() - keep a label in the file itself, durably
+ * @fd: of the file
+ * @l: what it had
  *
  * For the time after a reboot. A file system without trusted attributes keeps
  * none: that is no error.
@@ -126,6 +133,7 @@ void record_remove(const struct label_record *r);
 void record_free(struct label_record *r);
 /**
  * record_open() - the file, wherever it was moved to
+ * @r: its record
  *
  * Return: a descriptor, -ESTALE: there is no such file any more; another
  * -errno: it can't be reached.
@@ -159,6 +167,7 @@ int label_disk_set(const char *disk, const char *rw, const char *ro);
 
 /**
  * label_apply() - give an image file a label for a disk
+ * @disk: name of the disk
  * @fd: of the file that is attached, in any mode; a device has no label
  * @path: for messages, and to find the file again
  * @want: LABEL_RO also takes LABEL_RW back; LABEL_NONE: label_drop()
@@ -182,6 +191,7 @@ int label_probe_device(const char *disk, dev_t dev);
 
 /**
  * label_sync() - bring the labels of a disk's files in line with its table
+ * @disk: name of the disk
  * @done: array that gets texts of what was done, or NULL
  *
  * Of a disk without table (any more) all are dropped, and the templates.

@@ -26,6 +26,9 @@ bool image_trailer_valid(struct image *img);
 
 /**
  * parent_open() - for writing, to seal it, if that can be
+ * @parent: filled in, for image_close()
+ * @path: of the parent
+ * @format: of the parent
  * @child: path of the child, for messages
  *
  * Refuses what a disk writes.
@@ -38,6 +41,7 @@ int parent_check(const struct image *parent, const char *what, bool force);
 int parent_set_link(struct image *parent, struct chain_link *link);
 /**
  * parent_seal() - it says who stands on it, durably
+ * @parent: the layer below, writable
  * @child: UUID
  * @child_path: or NULL: it has none
  * @now: set if it was not sealed before
@@ -72,6 +76,7 @@ struct rebase_copy {
 
 /**
  * rebase_copy() - put that into the layer
+ * @r: what is to be copied, and what was
  *
  * Durable when it returns; if it is cut off, what is done needn't be done again.
  */
@@ -134,8 +139,11 @@ static inline bool presence_get(const struct presence *p, uint64_t group)
 
 /**
  * map_groups() - read groups of a state map
+ * @img: the layer
+ * @p: which groups hold anything
  * @nr: groups from the first on
  * @cb: for each group that may hold anything, in order; nonzero stops
+ * @arg: for @cb
  *
  * Return: 0, what @cb returned, or a negative exit code.
  */

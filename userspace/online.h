@@ -46,6 +46,7 @@ void disk_unlock(struct disk_lock *l);
 
 /**
  * disk_lock_note() - write down what is going to be done
+ * @l: lock of the disk
  * @note: consumed; NULL: nothing any more
  */
 int disk_lock_note(struct disk_lock *l, struct json_object *note);
@@ -67,6 +68,8 @@ int klog_mark(void);
 /**
  * klog_reason() - what the kernel said of dm-chain since klog_mark()
  * @fd: is closed
+ * @buf: gets the reason
+ * @len: bytes of it
  *
  * Return: true if @buf has a reason.
  */
@@ -82,15 +85,21 @@ bool control_has_mark(int ctl, dev_t disk, uint32_t mark);
 
 /**
  * control_holders() - who holds layers
+ * @ctl: control device
  * @disk: those of its layers; 0: all that there are
  * @holders: set to an array, to be freed
+ * @nr: set to how many
  */
 int control_holders(int ctl, dev_t disk, struct dm_chain_holder **holders,
 		    unsigned int *nr);
 
 /**
  * control_acquire_test() - would a disk's layers be granted to an operation
+ * @ctl: control device
+ * @disk: device number
+ * @op: enum dm_chain_op
  * @top: index, as in struct dm_chain_acquire
+ * @base: index, as in struct dm_chain_acquire
  * @c: filled in if somebody is in the way
  *
  * Return: 0; 1 with @c; or a negative exit code with the line printed.
@@ -100,7 +109,13 @@ int control_acquire_test(int ctl, dev_t disk, uint32_t op, uint32_t top,
 
 /**
  * control_acquire() - the same, and hold it
+ * @ctl: control device
+ * @disk: device number
+ * @op: enum dm_chain_op
+ * @top: index, as in struct dm_chain_acquire
+ * @base: index, as in struct dm_chain_acquire
  * @fd: set to the token's descriptor
+ * @c: filled in if somebody is in the way
  */
 int control_acquire(int ctl, dev_t disk, uint32_t op, uint32_t top,
 		    uint32_t base, int *fd, struct dm_chain_conflict *c);
@@ -113,6 +128,8 @@ int control_relink(int ctl, int token, const char *name, const char *path);
 
 /**
  * perm_ask() - would an operation on the top of a disk be granted
+ * @ctl: control device
+ * @disk: device number
  * @name: of the disk
  * @op: enum dm_chain_op
  *
@@ -159,6 +176,7 @@ uint64_t layer_device_bytes(dev_t dev);
 /**
  * layer_grow() - a layer's file is at least so long, and its loop knows
  * @disk: that has it
+ * @dev: device of the layer
  * @bytes: a block device that has less is refused
  */
 int layer_grow(const char *disk, dev_t dev, uint64_t bytes);
@@ -179,6 +197,9 @@ struct loops;
 
 /**
  * attach_image() - @img may lose its descriptor: only what is known stays
+ * @a: filled in, for attach_drop()
+ * @img: of the layer
+ * @write: its device is to be writable
  * @known: what has been read of the loops before, or NULL
  */
 int attach_image(struct attached *a, struct image *img, bool write,
@@ -198,7 +219,14 @@ void loop_wait_gone(dev_t dev);
 
 /**
  * struct dm_state - a dm device, chain disk or not
+ * @dev: device number
+ * @exists: there is a device of that name
  * @ours: a DM UUID of ours, or a live table of target "chain"
+ * @live: it has a live table
+ * @inactive: it has a table that is loaded and not used
+ * @suspended: no I/O goes through it
+ * @read_only: it is a read-only device
+ * @opens: how often it is open
  */
 struct dm_state {
 	dev_t dev;
@@ -329,6 +357,8 @@ char *disk_device_path(dev_t dev);
 
 /**
  * path_stands_on() - does a file or device live on a disk
+ * @path: of the file or device
+ * @disk: device number
  *
  * Through file systems, loop devices, partitions and other dm devices.
  */
@@ -350,6 +380,9 @@ int disk_check_apart(const char *name, dev_t layer, const char *on_name,
 
 /**
  * disk_layers() - what an open disk is made of
+ * @name: of the disk
+ * @dev: set to its number
+ * @suspended: set: it is; may be NULL
  * @layers: set to an array, top first, to be freed
  * @nr: without what is attached and not yet seen
  *
@@ -365,6 +398,7 @@ int disk_layers(const char *name, dev_t *dev, bool *suspended,
  * @name: of the disk
  * @above: whose header it is for
  * @below: the parent, of @index
+ * @index: of @below
  * @hint: DM_CHAIN_PATH_BYTES; relative if the link that there is is so
  */
 int layer_link(const char *name, const struct dm_chain_layer *above,
@@ -426,10 +460,11 @@ int disk_close(const char *name);
 
 /**
  * disk_recover_locked() - disk_recover() for who has the lock
- *
- * Layers that a job has dropped, or could write, always go.
+ * @l: lock of the disk
  * @ask: the user asked for it: also when nobody left a note
  * @done: array that gets texts of what was done, or NULL
+ *
+ * Layers that a job has dropped, or could write, always go.
  */
 int disk_recover_locked(struct disk_lock *l, bool ask, json_object *done);
 

@@ -65,6 +65,7 @@ int asked_check(const struct asked *a);
 bool asked_about_disk(const struct asked *a);
 /**
  * asked_of_disk() - ask the kernel; @a is filled in
+ * @a: question and answer
  * @fd: set to a token's descriptor; NULL: only ask
  */
 int asked_of_disk(struct asked *a, int *fd);
@@ -82,6 +83,7 @@ int perm_check(const struct perm_question *q);
 
 /**
  * perm_hold() - hold what an operation needs while a command runs
+ * @q: what the user asked for
  * @command: its words, NULL at the end
  *
  * Return: the command's exit code, negated, or a negative exit code.
