@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.12,debug long=6.12 mem=1024 smp=2 timeout=300 group=fuzz
+# vm: kernels=6.12,debug long=6.12 mem=1024 smp=2 timeout=500 group=fuzz
 #
 # Hostile callers: every call of /dev/dm-chain, tables and messages, by kfuzz, while I/O
 # runs on disks of the same module. These show what their model does afterwards, nothing
@@ -90,7 +90,7 @@ for seed in $seeds; do
 	io x "$((seed + 1))" &
 	snapshots "$seed" &
 	run_ok "seed $seed: nothing hangs, nothing is written where it should not be" \
-		kfuzz --seed "$seed" --seconds "$seconds" --log "$log" --hang $((120 * scale)) \
+		kfuzz --seed "$seed" --seconds "$seconds" --least 400 --log "$log" --hang $((120 * scale)) \
 		--disk w --disk x "${args[@]}"
 	output | tee -a all.out | sed 's/^/# /'
 	wait

@@ -28,7 +28,7 @@
 struct pool pool;
 struct tally tallies[KF_KINDS];
 
-static u64 seed, first, last = ~0ULL, next_op, deadline;
+static u64 seed, first, last = ~0ULL, next_op, deadline, least;
 static u32 nr_threads = 4, hang_secs = 120;
 static int log_fd = -1;
 static struct kf threads[MAX_THREADS];
@@ -37,7 +37,7 @@ static atomic_bool stop, wrong;
 static void usage(void)
 {
 	fprintf(stderr,
-"usage: kfuzz --seed S [--from N] [--count M] [--seconds T] [--threads K] [--log FILE]\n"
+"usage: kfuzz --seed S [--from N] [--count M] [--seconds T [--least M]] [--threads K] [--log FILE]\n"
 "             [--hang SECONDS] --disk NAME... --table TABLE... [--device DEV...]\n"
 "--disk: its contents stay as they are whatever is done; --table: what would be valid,\n"
 "MAJOR:MINOR that may be overwritten; --device: others that a table may name, behind all\n"
@@ -123,11 +123,18 @@ static void one(struct kf *k)
 	k->since = 0;
 }
 
+/* So long, and at least so many: some machines are slow. */
+static bool goes_on(void)
+{
+	return !stop && (now_ns() < deadline ||
+			 __atomic_load_n(&next_op, __ATOMIC_RELAXED) < first + least);
+}
+
 static void *work(void *arg)
 {
 	struct kf *k = arg;
 
-	while (!stop && now_ns() < deadline) {
+	while (goes_on()) {
 		k->n = __atomic_fetch_add(&next_op, 1, __ATOMIC_RELAXED);
 		if (k->n >= last)
 			break;
@@ -250,7 +257,7 @@ static void parse(int argc, char **argv)
 {
 	static const struct option opts[] = {
 		{ "seed", 1, NULL, 's' }, { "from", 1, NULL, 'f' }, { "count", 1, NULL, 'c' },
-		{ "seconds", 1, NULL, 't' }, { "threads", 1, NULL, 'k' },
+		{ "seconds", 1, NULL, 't' }, { "least", 1, NULL, 'm' }, { "threads", 1, NULL, 'k' },
 		{ "log", 1, NULL, 'l' }, { "hang", 1, NULL, 'h' }, { "disk", 1, NULL, 'd' },
 		{ "table", 1, NULL, 'T' }, { "device", 1, NULL, 'D' }, { 0 },
 	};
@@ -266,6 +273,8 @@ static void parse(int argc, char **argv)
 			count = parse_num(optarg);
 		else if (c == 't')
 			secs = parse_num(optarg);
+		else if (c == 'm')
+			least = parse_num(optarg);
 		else if (c == 'k')
 			nr_threads = parse_num(optarg);
 		else if (c == 'h')
