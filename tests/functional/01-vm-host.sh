@@ -34,6 +34,28 @@ run_fail 137 "a power cut" guest --cut-after 1 --disk "$TMP/rw" -- /bin/bash -c 
 	echo before | dd of=/dev/vdb conv=fsync 2>/dev/null; sleep 1000'
 is "$(head -c 6 "$TMP/rw")" before "keeps what was written before"
 
+# The emulator itself: when it dies before it has come to the script, once more
+mkdir "$TMP/bin"
+cat >"$TMP/bin/qemu-system-x86_64" <<'END'
+#!/bin/bash
+PATH=${PATH#*:}
+if [ "$1" = -machine ] && ! [ -e "$CRASHES/done" ]; then
+	[ ! -e "$CRASHES/once" ] || touch "$CRASHES/done"
+	kill -SEGV $$
+fi
+exec qemu-system-x86_64 "$@"
+END
+chmod +x "$TMP/bin/qemu-system-x86_64"
+mkdir "$TMP/one" "$TMP/two"
+touch "$TMP/one/once"
+crashing()	# crashing FOLDER: what it has done is there
+{
+	CRASHES=$1 PATH=$TMP/bin:$PATH guest -- /bin/true
+}
+run_ok "the emulator crashes once" crashing "$TMP/one"
+like "$(output)" "crashed before" "it says so"
+run_fail 125 "it crashes each time" crashing "$TMP/two"
+
 run_fail 124 "no end in time" guest --timeout 15 -- /bin/sleep 1000
 
 done_testing
