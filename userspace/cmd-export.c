@@ -12,10 +12,8 @@
 #include "online.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define CHUNK		(1024 * 1024)
 #define MAX_CLUSTER	(2 * 1024 * 1024)
@@ -143,13 +141,6 @@ static int check_unchanged(const struct export *x, const char *path)
 
 /* --- Where the images are to be --- */
 
-static bool is_folder(const char *path)
-{
-	struct stat st;
-
-	return !stat(path, &st) && S_ISDIR(st.st_mode);
-}
-
 static int no_memory(const struct export *x)
 {
 	return msg_fail(EXIT_FAILED, "%s: out of memory", x->dest);
@@ -159,7 +150,7 @@ static char *name_top(const struct export *x)
 {
 	char *none = NULL, *folder, *path;
 
-	if (!is_folder(x->dest))
+	if (!convert_is_folder(x->dest))
 		return path_absolute(x->dest);
 	folder = realpath(x->dest, NULL);
 	if (!folder)
@@ -199,7 +190,7 @@ static int name_all(struct export *x)
 	x->t = calloc(x->w.nr, sizeof(*x->t));
 	if (!taken || !x->t)
 		ret = no_memory(x);
-	else if (x->lower && !is_folder(x->lower))
+	else if (x->lower && !convert_is_folder(x->lower))
 		ret = msg_fail(EXIT_FAILED, "%s: is no folder", x->lower);
 	if (!ret) {
 		x->t[0].path = name_top(x);
@@ -384,11 +375,24 @@ static int write_all(struct export *x, unsigned int i, struct qserver *s)
 	return ret ? ret : qserver_flush(s);
 }
 
+/*
+ * Is a part of what QEMU allocates at a time to show what is below? That has to be
+ * filled up from there: of a cluster of several blocks, and where the limit cuts a
+ * block. Else QEMU needn't open what is below.
+ */
+static bool needs_below(const struct export *x, unsigned int i)
+{
+	const struct chain_header *h = &x->w.images[i].hdr;
+	uint64_t block = 1ULL << h->block_shift;
+	uint64_t grain = x->cluster ? x->cluster : block;
+
+	return grain > block || h->limit % grain;
+}
+
 static int make_image(struct export *x, unsigned int i)
 {
 	struct made *t = &x->t[i];
 	struct qserver s;
-	bool deep;
 	int ret;
 
 	choose_cluster(x, i);
@@ -397,9 +401,7 @@ static int make_image(struct export *x, unsigned int i)
 		ret = create(x, i);
 	if (ret)
 		return ret;
-	/* A cluster of several blocks is filled up from below. */
-	deep = x->cluster > 1ULL << x->w.images[i].hdr.block_shift;
-	ret = qserver_open(&s, t->path, node(x, i, deep), true);
+	ret = qserver_open(&s, t->path, node(x, i, needs_below(x, i)), true);
 	if (ret)
 		return ret;
 	ret = write_all(x, i, &s);
@@ -455,16 +457,11 @@ static int place_all(struct export *x)
 /* An interrupt comes before the first name, or after the last. */
 static int place(struct export *x)
 {
-	sigset_t set, before;
 	int ret;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, &before);
+	signals_hold();
 	ret = place_all(x);
-	sigprocmask(SIG_SETMASK, &before, NULL);
+	signals_go();
 	return ret;
 }
 

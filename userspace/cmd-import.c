@@ -13,7 +13,6 @@
 #include "online.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -91,13 +90,6 @@ static int parse_block_size(struct import *m)
 
 /* --- Where the layers are to be --- */
 
-static bool is_folder(const char *path)
-{
-	struct stat st;
-
-	return !stat(path, &st) && S_ISDIR(st.st_mode);
-}
-
 static int no_memory(const struct import *m)
 {
 	return msg_fail(EXIT_FAILED, "%s: out of memory", m->dest);
@@ -108,7 +100,7 @@ static int name_top(struct import *m)
 	char *none = NULL, *folder;
 	struct target *t = m->t;
 
-	if (!is_folder(m->dest)) {
+	if (!convert_is_folder(m->dest)) {
 		t->path = path_absolute(m->dest);
 		t->device = device_bytes(m->dest);
 		return t->path ? 0 : msg_fail_errno(EXIT_FAILED, errno,
@@ -128,7 +120,7 @@ static int lower_folder(const struct import *m, char **folder)
 		return msg_fail(EXIT_USAGE,
 				"%s: is a device, and there are layers below it; say where they are to be by --lower-in FOLDER",
 				m->dest);
-	if (m->lower && !is_folder(m->lower))
+	if (m->lower && !convert_is_folder(m->lower))
 		return msg_fail(EXIT_FAILED, "%s: is no folder", m->lower);
 	*folder = m->lower ? realpath(m->lower, NULL) :
 			     convert_folder(m->t[0].path);
@@ -614,14 +606,9 @@ static int place_all(struct import *m)
 /* An interrupt comes before the first name, or after the last. */
 static int place(struct import *m)
 {
-	sigset_t set, before;
 	int ret;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, &before);
+	signals_hold();
 	ret = m->onto ? seal_onto(m) : 0;
 	if (!ret)
 		ret = place_all(m);
@@ -629,7 +616,7 @@ static int place(struct import *m)
 		m->t[0].begun = false;
 	else if (m->onto)
 		unseal_onto(m);
-	sigprocmask(SIG_SETMASK, &before, NULL);
+	signals_go();
 	return ret;
 }
 

@@ -69,6 +69,8 @@ char *convert_name(const char *folder, const char *source, const char *from,
 		   const char *to, char *const *taken);
 /** convert_folder() - of a path; malloc */
 char *convert_folder(const char *path);
+/** convert_is_folder() - is it one? */
+bool convert_is_folder(const char *path);
 
 /* qemu-image.c */
 

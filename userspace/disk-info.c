@@ -186,7 +186,6 @@ static void add_work(struct show_layer *l, const struct job_entry *e,
 {
 	const struct dm_chain_job *job = &e->job;
 	char id[JOB_ID_TEXT], *before = l ? l->work : NULL;
-
 	char done[16] = "";
 
 	if (!l)

@@ -43,6 +43,10 @@ struct disk_lock {
  * disks in the order of their names. */
 int disk_lock(const char *name, struct disk_lock *l);
 void disk_unlock(struct disk_lock *l);
+/** signals_hold() - Ctrl-C in the middle of a change: first the change, then the
+ * signal. It nests. */
+void signals_hold(void);
+void signals_go(void);
 
 /**
  * disk_lock_note() - write down what is going to be done

@@ -39,8 +39,7 @@ int run_dir(const char *sub)
 	return 0;
 }
 
-/* Ctrl-C in the middle of a change: first the change, then the signal. */
-static void signals_hold(void)
+void signals_hold(void)
 {
 	sigset_t set;
 
@@ -51,6 +50,12 @@ static void signals_hold(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, &signals_before);
+}
+
+void signals_go(void)
+{
+	if (!--held)
+		sigprocmask(SIG_SETMASK, &signals_before, NULL);
 }
 
 /* The holder before us may have removed the file that we waited for. */
@@ -126,8 +131,7 @@ void disk_unlock(struct disk_lock *l)
 	free(l->path);
 	l->fd = -1;
 	l->path = NULL;
-	if (!--held)
-		sigprocmask(SIG_SETMASK, &signals_before, NULL);
+	signals_go();
 }
 
 int disk_lock_note(struct disk_lock *l, struct json_object *note)

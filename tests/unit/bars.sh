@@ -9,22 +9,10 @@
 set -u
 export LC_ALL=C
 top=$(cd "$(dirname "$0")/../.." && pwd)
+# shellcheck source=tests/lib/tap.sh
+. "$top/tests/lib/tap.sh"
 DMCHAIN=$(realpath "${DMCHAIN:-${O:-$top/build}/asan/dmchain}")
-folder=$(mktemp -d "${TMPDIR:-/tmp}/dmchain-bars.XXXXXX")
-trap 'rm -rf "$folder"' EXIT
-cd "$folder" || exit 1
-failed=0
-
-is()	# is SEEN EXPECTED NAME
-{
-	if [ "$1" = "$2" ]; then
-		echo "ok - $3"
-	else
-		echo "# expected '$2', saw '$1'"
-		echo "not ok - $3"
-		failed=$((failed + 1))
-	fi
-}
+cd "$TMP" || exit 1
 
 # bars ARGUMENTS...: of a command at a terminal; what else it says is in the file said
 bars()
@@ -58,4 +46,4 @@ is "$(cat said)" "a and b show the same" "a terminal: and goes"
 is "$(bars compare c c "$options")" "" "what takes no time has none"
 is "$(bars compare a b "$options" --json)" "" "JSON has none"
 is "$(jq -c .same said)" true "JSON is JSON"
-[ $failed = 0 ]
+done_testing

@@ -9,11 +9,10 @@
 set -u
 export LC_ALL=C
 top=$(cd "$(dirname "$0")/../.." && pwd)
+# shellcheck source=tests/lib/tap.sh
+. "$top/tests/lib/tap.sh"
 DMCHAIN=$(realpath "${DMCHAIN:-${O:-$top/build}/asan/dmchain}")
-folder=$(mktemp -d "${TMPDIR:-/tmp}/dmchain-qcow2.XXXXXX")
-trap 'rm -rf "$folder"' EXIT
-cd "$folder" || exit 1
-failed=0
+cd "$TMP" || exit 1
 
 # t NAME CODE COMMAND...: one line on stderr if and only if it fails
 t()
@@ -27,21 +26,9 @@ t()
 		grep -q 'Sanitizer\|runtime error' .err; then
 		echo "# expected exit code $want of '$*', saw $code and $lines lines"
 		sed 's/^/# /' .out .err
-		echo "not ok - $name"
-		failed=$((failed + 1))
+		fail "$name"
 	else
-		echo "ok - $name"
-	fi
-}
-
-is()	# is SEEN EXPECTED NAME
-{
-	if [ "$1" = "$2" ]; then
-		echo "ok - $3"
-	else
-		echo "# expected '$2', saw '$1'"
-		echo "not ok - $3"
-		failed=$((failed + 1))
+		ok "$name"
 	fi
 }
 
@@ -137,6 +124,12 @@ t "limit: shrink" 0 "$DMCHAIN" resize in/top.img 1M --shrink
 t "limit: grow" 0 "$DMCHAIN" resize in/top.img 6M
 t "limit: export" 0 "$DMCHAIN" export in/top.img out --verify
 is "$(layout_q out/top.qcow2)" "[[1048576,3145728,true]]" "limit: zeroes, as far as the parent goes"
+# One that cuts a block: its first bytes are the parent's
+rm -f out/*
+t "limit within a block: top" 0 "$DMCHAIN" create in/cut.img --backing in/full.img --backing-format chain
+t "limit within a block: shrink" 0 "$DMCHAIN" resize in/cut.img 1049088 --shrink
+t "limit within a block: grow" 0 "$DMCHAIN" resize in/cut.img 6M
+t "limit within a block: export" 0 "$DMCHAIN" export in/cut.img out --verify
 rm -f in/* out/*
 
 # --- A raw base; nothing says what it is
@@ -175,4 +168,4 @@ qemu-img create -q -f qcow2 -u -b link -F raw src/evil.qcow2 1M
 t "hostile: a link" 3 "$DMCHAIN" import src/evil.qcow2 out
 is "$(ls -A out)" "" "nothing is left of all that"
 
-[ $failed = 0 ]
+done_testing
