@@ -28,7 +28,8 @@
 struct pool pool;
 struct tally tallies[KF_KINDS];
 
-static u64 seed, first, last = ~0ULL, next_op, deadline, least;
+static u64 seed, first, last = ~0ULL, next_op, deadline, patience, least;
+static bool wanted[KF_KINDS];
 static u32 nr_threads = 4, hang_secs = 120;
 static int log_fd = -1;
 static struct kf threads[MAX_THREADS];
@@ -38,7 +39,8 @@ static void usage(void)
 {
 	fprintf(stderr,
 "usage: kfuzz --seed S [--from N] [--count M] [--seconds T [--least M]] [--threads K] [--log FILE]\n"
-"             [--hang SECONDS] --disk NAME... --table TABLE... [--device DEV...]\n"
+"             [--want KIND...] [--hang SECONDS] --disk NAME... --table TABLE... [--device DEV...]\n"
+"--want: goes on until one of that kind was done, but no longer than a hang would take;\n"
 "--disk: its contents stay as they are whatever is done; --table: what would be valid,\n"
 "MAJOR:MINOR that may be overwritten; --device: others that a table may name, behind all\n"
 "tables\n");
@@ -123,11 +125,24 @@ static void one(struct kf *k)
 	k->since = 0;
 }
 
-/* So long, and at least so many: some machines are slow. */
+static bool wants(void)
+{
+	u32 i;
+
+	for (i = 0; i < KF_KINDS; i++)
+		if (wanted[i] && !__atomic_load_n(&tallies[i].done, __ATOMIC_RELAXED))
+			return true;
+	return false;
+}
+
+/* So long, and at least so many, of each kind: some machines are slow. */
 static bool goes_on(void)
 {
-	return !stop && (now_ns() < deadline ||
-			 __atomic_load_n(&next_op, __ATOMIC_RELAXED) < first + least);
+	u64 now = now_ns();
+
+	return !stop && (now < deadline ||
+			 __atomic_load_n(&next_op, __ATOMIC_RELAXED) < first + least ||
+			 (now < patience && wants()));
 }
 
 static void *work(void *arg)
@@ -248,6 +263,17 @@ static void add_table(char *text)
 	pool.nr_owned = pool.nr_devices;
 }
 
+static void add_wanted(const char *name)
+{
+	u32 i;
+
+	for (i = 0; i < KF_KINDS && strcmp(kf_kind_names[i], name); i++)
+		;
+	if (i == KF_KINDS)
+		die("%s: no such kind", name);
+	wanted[i] = true;
+}
+
 static int open_log(const char *path)
 {
 	return open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644);
@@ -259,7 +285,7 @@ static void parse(int argc, char **argv)
 		{ "seed", 1, NULL, 's' }, { "from", 1, NULL, 'f' }, { "count", 1, NULL, 'c' },
 		{ "seconds", 1, NULL, 't' }, { "least", 1, NULL, 'm' }, { "threads", 1, NULL, 'k' },
 		{ "log", 1, NULL, 'l' }, { "hang", 1, NULL, 'h' }, { "disk", 1, NULL, 'd' },
-		{ "table", 1, NULL, 'T' }, { "device", 1, NULL, 'D' }, { 0 },
+		{ "table", 1, NULL, 'T' }, { "device", 1, NULL, 'D' }, { "want", 1, NULL, 'w' }, { 0 },
 	};
 	u64 count = 0, secs = 0;
 	int c;
@@ -285,6 +311,8 @@ static void parse(int argc, char **argv)
 			add_table(optarg);
 		else if (c == 'D')
 			add_device(optarg);
+		else if (c == 'w')
+			add_wanted(optarg);
 		else if (c == 'l')
 			log_fd = open_log(optarg);
 		else
@@ -295,6 +323,7 @@ static void parse(int argc, char **argv)
 		usage();
 	last = count ? first + count : ~0ULL;
 	deadline = secs ? now_ns() + secs * 1000000000ULL : ~0ULL;
+	patience = now_ns() + hang_secs * 1000000000ULL;
 }
 
 static void report(void)
