@@ -33,12 +33,14 @@ static int failed(struct qserver *s, const char *what, uint64_t offset)
 			what, (unsigned long long)offset, why ? why : "unknown error");
 }
 
-/* It closes its image first. */
-static void end_server(struct qserver *s)
+/* It closes its image first. One that never met us might wait for ever. */
+static void end_server(struct qserver *s, bool met)
 {
 	if (s->nbd)
 		nbd_close(s->nbd);
 	s->nbd = NULL;
+	if (s->pid > 0 && !met)
+		kill(s->pid, SIGKILL);
 	if (s->pid > 0)
 		while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
 			;
@@ -51,7 +53,7 @@ static int not_started(struct qserver *s)
 	char *why = strdup(nbd_get_error() ? nbd_get_error() : ""), *said;
 	int ret;
 
-	end_server(s);
+	end_server(s, false);
 	said = tool_complaint(s->log);
 	ret = tool_failed(EXIT_FAILED, s->label, said && *said ? said : why);
 	free(said);
@@ -87,8 +89,9 @@ static int listen_for_us(int *ours)
 
 /*
  * In the child: a server is told of its socket as systemd tells it. It ends with us,
- * also if that is before it has met us. What it says goes into a file, since an error
- * is one line, and ours.
+ * also if that is before it has met us: by a signal that can't be caught, for qemu-nbd
+ * forgets those that come while it starts. An image that it had open is lost without
+ * us anyway. What it says goes into a file, since an error is one line, and ours.
  */
 static void __attribute__((noreturn))
 become_server(const struct qserver *s, int sock, char **argv, pid_t parent,
@@ -97,7 +100,7 @@ become_server(const struct qserver *s, int sock, char **argv, pid_t parent,
 	char pid[16];
 
 	snprintf(pid, sizeof(pid), "%d", (int)getpid());
-	if (!prctl(PR_SET_PDEATHSIG, SIGTERM) && getppid() == parent &&
+	if (!prctl(PR_SET_PDEATHSIG, SIGKILL) && getppid() == parent &&
 	    dup2(s->log, STDERR_FILENO) >= 0 && dup2(s->log, STDOUT_FILENO) >= 0 &&
 	    (sock == SERVER_FD ? !fcntl(sock, F_SETFD, 0) :
 				 dup2(sock, SERVER_FD) >= 0) &&
@@ -196,7 +199,7 @@ void qserver_close(struct qserver *s)
 {
 	if (s->nbd)
 		(void)nbd_shutdown(s->nbd, 0);
-	end_server(s);
+	end_server(s, true);
 	if (s->log > 0)
 		close(s->log);
 	memset(s, 0, sizeof(*s));

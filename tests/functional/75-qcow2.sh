@@ -330,6 +330,18 @@ killed HUP out dmchain export into/big.img out
 wait_for 20 no_servers
 is $? 0 "killed: no server is left"
 is "$(ls -d /tmp/dmchain.* 2>/dev/null)" "" "killed: nor its socket"
+# While it starts, qemu-nbd forgets what it is told by signals
+mkdir bin
+printf '#!/bin/bash\ntrap "" TERM\nfor ((;;)); do sleep 1; done\n' >bin/qemu-nbd
+chmod +x bin/qemu-nbd
+PATH=$PWD/bin:$PATH dmchain export into/big.img out >/dev/null 2>&1 &
+wait_for 20 pidof -x qemu-nbd
+is $? 0 "killed: a server starts"
+kill -KILL $!
+wait
+wait_for 20 no_servers
+is $? 0 "killed: not one that starts, either"
+pkill -KILL -x qemu-nbd
 run_ok "killed: export once more" dmchain export into/big.img out --verify
 same_bytes "killed: the same" out/big.qcow2 into/big.img
 rm -r into out && mkdir into out
