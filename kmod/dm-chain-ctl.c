@@ -42,6 +42,7 @@ union arg {
 	struct dm_chain_job_verb verb;
 	struct dm_chain_monitor monitor;
 	struct dm_chain_relink relink;
+	struct dm_chain_openers openers;
 };
 
 /*
@@ -81,6 +82,7 @@ static int do_version(struct call *call)
 			host_id = host;
 	}
 	memcpy(v->host, host_id.b, sizeof(v->host));
+	v->gone = chain_layers_gone();
 	mutex_unlock(&chain_registry_mutex);
 	v->abi = DM_CHAIN_ABI;
 	memcpy(v->instance, chain_instance.b, sizeof(v->instance));
@@ -352,30 +354,38 @@ static int do_expedite(struct call *call)
 
 /* --- Who holds what --- */
 
-/* Layers of a disk, top first, then what is prepared; or all there are. */
-static int fill_holders(const struct dm_chain_holders *arg,
-			struct dm_chain_holder *out, u32 room, u32 *nr)
+/* Layers of a disk, top first, then what is prepared. */
+static int fill_disk(dev_t devt, struct chain_holders_out *out)
 {
-	struct chain_disk *d;
-	struct chain_inst *ci;
+	struct chain_disk *d = chain_disk_find(devt);
 	struct chain_att *extra;
-	unsigned int i, n = 0;
+	struct chain_inst *ci;
+	unsigned int i;
 
-	lockdep_assert_held(&chain_registry_mutex);
-	if (!arg->major && !arg->minor) {
-		*nr = chain_layers_fill(out, room);
-		return 0;
-	}
-	d = chain_disk_find(MKDEV(arg->major, arg->minor));
 	if (!d || !d->live)
 		return -ENODEV;
 	ci = d->live;
+	for (i = 0; i < ci->nr; i++)
+		chain_holders_fill(ci->order[i]->layer, out);
 	extra = ci->next ?: ci->target;
-	for (i = 0; i < ci->nr + (extra ? 1 : 0); i++)
-		n += chain_holders_fill(i < ci->nr ? ci->order[i]->layer :
-						     extra->layer,
-					out + min(n, room), room - min(n, room));
-	*nr = n;
+	if (extra)
+		chain_holders_fill(extra->layer, out);
+	return 0;
+}
+
+static int fill_holders(const struct dm_chain_holders *arg, struct chain_holders_out *out)
+{
+	dev_t devt = MKDEV(arg->major, arg->minor);
+	struct chain_id uuid;
+
+	lockdep_assert_held(&chain_registry_mutex);
+	memcpy(uuid.b, arg->uuid, sizeof(uuid.b));
+	if (arg->flags & DM_CHAIN_HOLDERS_LAYER)
+		chain_layer_fill(devt, &uuid, out);
+	else if (devt)
+		return fill_disk(devt, out);
+	else
+		chain_layers_fill(out);
 	return 0;
 }
 
@@ -407,26 +417,62 @@ static int copy_holders(const struct dm_chain_holders *arg,
 /* Enough for ten thousand disks; who asks for them is root. */
 #define MAX_HOLDERS	(128U << 10)
 
+static bool holders_valid(const struct dm_chain_holders *arg)
+{
+	static const struct chain_id none;
+
+	return !(arg->flags & ~DM_CHAIN_HOLDERS_LAYER) && !arg->pad &&
+	       arg->holder_size >= 64 && arg->holder_size <= PAGE_SIZE &&
+	       !((arg->require | arg->allow) & ~DM_CHAIN_PERM_ALL) &&
+	       (arg->flags || !memcmp(arg->uuid, none.b, sizeof(arg->uuid)));
+}
+
 static int do_holders(struct call *call)
 {
 	struct dm_chain_holders *arg = &call->arg.holders;
-	u32 room = min(arg->nr, MAX_HOLDERS), nr = 0;
-	struct dm_chain_holder *list;
+	struct chain_holders_out out = {
+		.room = min(arg->nr, MAX_HOLDERS),
+		.require = arg->require, .allow = arg->allow,
+	};
 	int r;
 
-	if (arg->flags || arg->pad || arg->holder_size < 64 ||
-	    arg->holder_size > PAGE_SIZE)
+	if (!holders_valid(arg))
 		return -EINVAL;
-	list = kvcalloc(max(room, 1U), sizeof(*list), GFP_KERNEL);
-	if (!list)
+	out.list = kvcalloc(max(out.room, 1U), sizeof(*out.list), GFP_KERNEL);
+	if (!out.list)
 		return -ENOMEM;
 	mutex_lock(&chain_registry_mutex);
-	r = fill_holders(arg, list, room, &nr);
+	r = fill_holders(arg, &out);
 	mutex_unlock(&chain_registry_mutex);
 	if (!r)
-		r = copy_holders(arg, list, min(nr, room));
-	kvfree(list);
-	arg->nr = nr;
+		r = copy_holders(arg, out.list, min(out.nr, out.room));
+	kvfree(out.list);
+	arg->nr = out.nr;
+	return r;
+}
+
+/* --- Who has a file open --- */
+
+static int do_openers(struct call *call)
+{
+	struct dm_chain_openers *arg = &call->arg.openers;
+	const struct inode *inode;
+	struct file *file;
+	int r = -EINVAL;
+
+	if (arg->flags)
+		return -EINVAL;
+	file = fget_raw(arg->fd);
+	if (!file)
+		return -EBADF;
+	inode = file_inode(file);
+	if (S_ISREG(inode->i_mode)) {
+		arg->readers = max(atomic_read(&inode->i_readcount), 0);
+		/* Less than none: somebody keeps writers away. */
+		arg->writers = max(atomic_read(&inode->i_writecount), 0);
+		r = 0;
+	}
+	fput(file);
 	return r;
 }
 
@@ -544,6 +590,7 @@ static const struct {
 	[_IOC_NR(DM_CHAIN_IOC_JOB_VERB)] = { do_job_verb, sizeof(struct dm_chain_job_verb) },
 	[_IOC_NR(DM_CHAIN_IOC_MONITOR)] = { do_monitor, sizeof(struct dm_chain_monitor) },
 	[_IOC_NR(DM_CHAIN_IOC_RELINK)] = { do_relink, sizeof(struct dm_chain_relink) },
+	[_IOC_NR(DM_CHAIN_IOC_OPENERS)] = { do_openers, sizeof(struct dm_chain_openers) },
 };
 
 /* The caller knows what it has, or has nothing. */

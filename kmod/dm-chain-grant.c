@@ -468,32 +468,32 @@ static u32 shown_row(const struct chain_layer *l, const struct chain_disk *disk,
 	return row;
 }
 
-unsigned int chain_holders_fill(const struct chain_layer *l,
-				struct dm_chain_holder *out, unsigned int room)
+static void found(struct chain_holders_out *out, const struct chain_layer *l, u32 row,
+		  const struct chain_disk *disk, u64 id)
+{
+	const struct chain_perm_rule *rule = chain_perm_rule(row);
+
+	if ((out->require || out->allow) && !(rule->require & out->require) &&
+	    !(out->allow & ~rule->allow))
+		return;
+	if (out->nr < out->room)
+		describe(&out->list[out->nr], l, row, disk, id);
+	out->nr++;
+}
+
+void chain_holders_fill(const struct chain_layer *l, struct chain_holders_out *out)
 {
 	const struct chain_grant *g;
 	const struct chain_use *u;
-	unsigned int n = 0;
 	u32 row;
 
 	lockdep_assert_held(&chain_registry_mutex);
-	list_for_each_entry(u, &l->uses, list) {
-		for (row = 1; row < CHAIN_USE_ROWS; row++) {
-			if (!u->nr[row])
-				continue;
-			if (n < room)
-				describe(&out[n], l, shown_row(l, u->disk, row),
-					 u->disk, 0);
-			n++;
-		}
-	}
-	list_for_each_entry(g, &l->grants, list) {
-		if (n < room)
-			describe(&out[n], l, g->row, g->holder->disk,
-				 g->holder->id);
-		n++;
-	}
-	return n;
+	list_for_each_entry(u, &l->uses, list)
+		for (row = 1; row < CHAIN_USE_ROWS; row++)
+			if (u->nr[row])
+				found(out, l, shown_row(l, u->disk, row), u->disk, 0);
+	list_for_each_entry(g, &l->grants, list)
+		found(out, l, g->row, g->holder->disk, g->holder->id);
 }
 
 void chain_holder_name(struct dm_chain_holder *h)

@@ -36,6 +36,7 @@
 /* The lists of layers and disks, and who uses what. */
 DEFINE_MUTEX(chain_registry_mutex);
 static LIST_HEAD(layers);
+static u64 gone = 1;	/* registry_mutex */
 
 void chain_random_id(struct chain_id *id)
 {
@@ -382,6 +383,7 @@ static void leave_place(struct chain_layer *l, const struct chain_att *att)
 
 	if (--p->nr)
 		return;
+	gone++;
 	if (p == &l->place[0])
 		l->place[0] = l->place[1];
 	memset(&l->place[1], 0, sizeof(l->place[1]));
@@ -1057,16 +1059,31 @@ int chain_raw_fingerprint(struct chain_att *att, struct chain_id *fp)
 	return r;
 }
 
-unsigned int chain_layers_fill(struct dm_chain_holder *out, unsigned int room)
+void chain_layers_fill(struct chain_holders_out *out)
 {
 	const struct chain_layer *l;
-	unsigned int n = 0;
 
 	lockdep_assert_held(&chain_registry_mutex);
 	list_for_each_entry(l, &layers, list)
-		n += chain_holders_fill(l, out + min(n, room),
-					room - min(n, room));
-	return n;
+		chain_holders_fill(l, out);
+}
+
+void chain_layer_fill(dev_t devt, const struct chain_id *uuid, struct chain_holders_out *out)
+{
+	bool any = chain_id_is_null(uuid);
+	struct chain_layer *l;
+
+	lockdep_assert_held(&chain_registry_mutex);
+	list_for_each_entry(l, &layers, list)
+		if ((devt && find_place(l, devt)) ||
+		    (!any && chain_id_equal(&l->uuid, uuid)))
+			chain_holders_fill(l, out);
+}
+
+u64 chain_layers_gone(void)
+{
+	lockdep_assert_held(&chain_registry_mutex);
+	return gone;
 }
 
 void chain_layer_exit(void)

@@ -560,15 +560,29 @@ bool chain_drops_held(const struct chain_inst *ci);
 void chain_holders_gone(struct chain_disk *disk);
 
 /**
+ * struct chain_holders_out - holders that are looked for, and found
+ * @list: entries
+ * @room: in @list
+ * @nr: found, which may be more
+ * @require: only those who need one of these
+ * @allow: and those who don't leave one of these to others; both zero: all
+ */
+struct chain_holders_out {
+	struct dm_chain_holder *list;
+	u32 room;
+	u32 nr;
+	u32 require;
+	u32 allow;
+};
+
+/**
  * chain_holders_fill() - who holds a layer
  * @l: the layer
- * @out: entries, or NULL: only count
- * @room: in @out
+ * @out: filled on
  *
- * Context: registry_mutex held. Return: holders there are.
+ * Context: registry_mutex held.
  */
-unsigned int chain_holders_fill(const struct chain_layer *l,
-				struct dm_chain_holder *out, unsigned int room);
+void chain_holders_fill(const struct chain_layer *l, struct chain_holders_out *out);
 
 /** chain_holder_name() - name of the disk, in place; no lock held */
 void chain_holder_name(struct dm_chain_holder *h);
@@ -697,7 +711,13 @@ int chain_layer_write_trailer(struct chain_att *att,
 void chain_layer_take_back(struct chain_disk *disk, struct chain_att *att);
 
 /** chain_layers_fill() - chain_holders_fill() of all layers there are */
-unsigned int chain_layers_fill(struct dm_chain_holder *out, unsigned int room);
+void chain_layers_fill(struct chain_holders_out *out);
+
+/** chain_layer_fill() - the same of those on a device, or with a UUID that isn't zero */
+void chain_layer_fill(dev_t devt, const struct chain_id *uuid, struct chain_holders_out *out);
+
+/** chain_layers_gone() - how often a device has ceased to be a layer's; from 1 on */
+u64 chain_layers_gone(void);
 
 /** chain_raw_fingerprint() - of a raw layer; see chain_raw_sample() */
 int chain_raw_fingerprint(struct chain_att *att, struct chain_id *fp);

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 int attach_image(struct attached *a, struct image *img, bool write,
-		 const struct loops *known)
+		 struct loops *known)
 {
 	int ret;
 

@@ -88,8 +88,10 @@ static int close_locked(const char *name, struct disk_lock *l)
 		tell_stopped(name, &jobs);
 	job_list_free(&jobs);
 	/* So that what comes after us finds the images free. */
-	for (i = 0; !ret && i < t.nr; i++)
+	for (i = 0; !ret && i < t.nr; i++) {
 		loop_wait_gone(t.layers[i].dev);
+		marker_gone(t.layers[i].dev);
+	}
 	dm_table_free(&t);
 	return ret;
 }

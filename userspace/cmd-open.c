@@ -195,7 +195,7 @@ static int open_layers(struct opening *o, struct disk_lock *l)
 	int ret = check_mark(o);
 
 	if (!ret)
-		ret = loops_read(&o->loops);
+		ret = loop_index_ready();
 	if (!ret)
 		ret = check_holders(o);
 	if (!ret)

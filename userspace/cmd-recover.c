@@ -125,7 +125,7 @@ int cmd_recover(int argc, char **argv)
 		ret = label_each_disk(add, &n);
 	if (!ret)
 		ret = recover_all(&n);
-	layer_markers_clean();
+	layer_markers_clean(true);
 	while (n.nr)
 		free(n.name[--n.nr]);
 	free(n.name);

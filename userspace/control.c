@@ -82,6 +82,17 @@ int control_instance(int ctl, struct chain_id *id)
 	return 0;
 }
 
+int control_gone(int ctl, struct chain_id *id, uint64_t *gone)
+{
+	struct dm_chain_version v = { 0 };
+
+	if (ioctl(ctl, DM_CHAIN_IOC_VERSION, &v))
+		return -errno;
+	memcpy(id->b, v.instance, sizeof(id->b));
+	*gone = v.gone;
+	return 0;
+}
+
 /* One line of an ioctl that went wrong; what the errno means is the caller's. */
 static int call_failed(dev_t disk, const char *what, int err)
 {
@@ -354,6 +365,36 @@ static int ask_holders(int ctl, dev_t disk, struct dm_chain_holder *h,
 	if (ioctl(ctl, DM_CHAIN_IOC_HOLDERS, &q))
 		return holders_failed(disk, errno);
 	*nr = q.nr;
+	return 0;
+}
+
+int control_holders_of(int ctl, const struct holders_of *of, struct dm_chain_holder *h,
+		       unsigned int room, unsigned int *nr)
+{
+	struct dm_chain_holders q = {
+		.major = major(of->dev), .minor = minor(of->dev), .nr = room,
+		.holder_size = sizeof(*h), .holders = (uintptr_t)h,
+		.flags = DM_CHAIN_HOLDERS_LAYER, .require = of->require, .allow = of->allow,
+	};
+	unsigned int i;
+
+	memset(h, 0, room * sizeof(*h));
+	memcpy(q.uuid, of->uuid.b, sizeof(q.uuid));
+	if (ioctl(ctl, DM_CHAIN_IOC_HOLDERS, &q))
+		return holders_failed(of->dev, errno);
+	*nr = q.nr;
+	for (i = 0; i < room; i++)
+		h[i].disk[sizeof(h[i].disk) - 1] = '\0';
+	return 0;
+}
+
+int control_openers(int ctl, int fd, unsigned int *nr)
+{
+	struct dm_chain_openers q = { .fd = fd };
+
+	if (ioctl(ctl, DM_CHAIN_IOC_OPENERS, &q))
+		return -errno;
+	*nr = q.readers + q.writers;
 	return 0;
 }
 

@@ -805,7 +805,7 @@ struct loops;
  * Return: an open descriptor of the loop device (autoclear: it goes with its
  * last user, so hold it until the table has it), or a negative exit code.
  */
-int loop_attach(const struct image *img, bool write, const struct loops *known, dev_t *dev);
+int loop_attach(const struct image *img, bool write, struct loops *known, dev_t *dev);
 
 /** loop_backing() - file behind a loop device; false if it is no loop */
 bool loop_backing(dev_t dev, char *path, size_t len, dev_t *fdev, ino_t *ino);
@@ -813,12 +813,18 @@ bool loop_backing(dev_t dev, char *path, size_t len, dev_t *fdev, ino_t *ino);
 /** loop_grow() - let a loop device see its file's new size */
 int loop_grow(dev_t dev);
 
+/* markers.c */
+
 /** layer_marker_set() - keep udev's hands off a layer's device: marker file
  * in /run/dmchain/layers that the udev rule looks for */
 int layer_marker_set(dev_t dev);
-/** layer_markers_clean() - drop those of devices that are no layers (any more);
- * what this controller has set counts as long as a table has it */
-void layer_markers_clean(void);
+/**
+ * layer_markers_clean() - drop those of devices that are no layers (any more)
+ * @all: look at all, also where nothing can be
+ *
+ * What this controller has set counts as long as a table has it.
+ */
+void layer_markers_clean(bool all);
 /** layer_cap_set() - a layer whose descriptor was read-only: in its marker, as
  * long as that is there, for those who would write it later */
 int layer_cap_set(dev_t dev);

@@ -141,13 +141,12 @@ static bool has(const dev_t *devs, unsigned int nr, dev_t dev)
 
 static int read_held(struct loops *l)
 {
-	int ctl = control_open(), ret;
+	int ctl = loops_ctl(l), ret;
 	unsigned int i;
 
 	if (ctl < 0)
 		return ctl;
 	ret = control_holders(ctl, 0, &l->holders, &l->nr);
-	close(ctl);
 	if (ret)
 		return ret;
 	l->held = malloc((l->nr + 1) * sizeof(*l->held));
@@ -203,28 +202,32 @@ static int read_marked(struct loops *l)
 	return ret;
 }
 
-int loops_read_locked(struct loops *l)
+int loops_ctl(struct loops *l)
+{
+	if (!l->has_ctl)
+		l->ctl = module_present() ? control_open() : -ENODEV;
+	l->has_ctl = l->ctl >= 0;
+	return l->ctl;
+}
+
+int loops_need(struct loops *l)
 {
 	int ret;
 
-	memset(l, 0, sizeof(*l));
+	if (l->is_read)
+		return 0;
 	/* In this order: one that is marked between the two is looked at. */
 	ret = read_marked(l);
 	if (!ret && module_present())
 		ret = read_held(l);
+	l->is_read = !ret;
 	return ret;
-}
-
-int loops_read(struct loops *l)
-{
-	int ret = loop_index_ready();
-
-	memset(l, 0, sizeof(*l));
-	return ret ? ret : loops_read_locked(l);
 }
 
 void loops_free(struct loops *l)
 {
+	if (l->has_ctl)
+		close(l->ctl);
 	free(l->holders);
 	free(l->held);
 	free(l->marked);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Image files on loop devices, and the markers that keep udev's hands off the
- * devices of layers.
+ * Image files on loop devices.
  *
  * Every loop made here goes with its last user (autoclear), so a controller
  * that is killed leaves none. One inode has one loop device: the kernel tells
@@ -26,9 +25,6 @@
 #include <linux/loop.h>
 #include <linux/major.h>
 
-#define MARKER_CAP	"read-only\n"
-#define MARKER_FILE	16	/* where a marker says which file its loop has */
-#define LOOPS_LOCK	RUN_DIR "/loops.lock"
 #define CONFIGURE_TRIES	64	/* somebody else may take the free one first */
 #define NODE_LOCK_TRIES	250	/* of 20 ms, while udev looks at the new node */
 #define GONE_TRIES	100	/* of 20 ms */
@@ -55,168 +51,7 @@ bool sysfs_text(dev_t dev, const char *file, char *buf, size_t len)
 	return true;
 }
 
-static int loops_lock(void)
-{
-	int fd, ret = run_dir("layers");
-
-	if (ret)
-		return ret;
-	fd = open(LOOPS_LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return msg_fail_errno(EXIT_FAILED, errno, LOOPS_LOCK
-				      ": cannot be opened");
-	while (flock(fd, LOCK_EX))
-		if (errno != EINTR) {
-			ret = msg_fail_errno(EXIT_FAILED, errno, LOOPS_LOCK
-					     ": cannot be locked");
-			close(fd);
-			return ret;
-		}
-	return fd;
-}
-
-/*
- * Markers. The one who sets a marker keeps it locked (shared) while its device
- * may not be in a table yet: till then nobody may clean it away. Exit and
- * SIGKILL drop the lock, too.
- */
-static int *marker_fds;
-static unsigned int nr_marker_fds;
-
-static int marker_keep(int fd)
-{
-	int *more = realloc(marker_fds, (nr_marker_fds + 1) * sizeof(*more));
-
-	if (!more)
-		return -ENOMEM;
-	marker_fds = more;
-	marker_fds[nr_marker_fds++] = fd;
-	return 0;
-}
-
-static void marker_path(dev_t dev, char *path, size_t len)
-{
-	snprintf(path, len, MARKER_DIR "/%u:%u", major(dev), minor(dev));
-}
-
-static int marker_set(dev_t dev)
-{
-	char path[64];
-	int fd;
-
-	marker_path(dev, path, sizeof(path));
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-	if (fd < 0)
-		return msg_fail_errno(EXIT_FAILED, errno, "%s: cannot be made",
-				      path);
-	if (!flock(fd, LOCK_SH | LOCK_NB) && !marker_keep(fd))
-		return 0;
-	close(fd);
-	return msg_fail(EXIT_FAILED, "%s: cannot be locked", path);
-}
-
-/* The marker that was set last is of a loop with this file. */
-static int marker_index(dev_t loop, dev_t dev, ino_t ino)
-{
-	char text[LOOP_INDEX_KEY] = "";
-	int err = loop_index_add(loop, dev, ino);
-	ssize_t n;
-
-	loop_index_key(dev, ino, text, sizeof(text));
-	/* Over what may be left of another file's. */
-	n = err ? 0 : pwrite(marker_fds[nr_marker_fds - 1], text, sizeof(text),
-			     MARKER_FILE);
-	if (n == (ssize_t)sizeof(text))
-		return 0;
-	if (!err)
-		err = n < 0 ? -errno : -ENOSPC;
-	return msg_fail_errno(EXIT_FAILED, -err, MARKER_DIR "/%u:%u: cannot be written",
-			      major(loop), minor(loop));
-}
-
-/* A loop device that somebody else has made has a file, too. */
-static int marker_set_file(dev_t dev)
-{
-	char path[PATH_MAX];
-	int ret = marker_set(dev);
-	dev_t fdev;
-	ino_t ino;
-
-	if (!ret && loop_backing(dev, path, sizeof(path), &fdev, &ino))
-		ret = marker_index(dev, fdev, ino);
-	return ret;
-}
-
-int layer_marker_set(dev_t dev)
-{
-	int lock, ret = loop_index_ready();
-
-	lock = ret ? ret : loops_lock();
-	if (lock < 0)
-		return lock;
-	ret = marker_set_file(dev);
-	close(lock);
-	return ret;
-}
-
-/* Markers of before there was an index. */
-int loop_index_ready(void)
-{
-	struct dirent *d;
-	unsigned int ma, mi;
-	int lock, ret;
-	DIR *dir;
-
-	if (loop_index_is_ready())
-		return 0;
-	ret = run_dir("loops");
-	lock = ret ? ret : loops_lock();
-	if (lock < 0)
-		return lock;
-	dir = opendir(MARKER_DIR);
-	while (dir && !ret && (d = readdir(dir)))
-		if (sscanf(d->d_name, "%u:%u", &ma, &mi) == 2)
-			ret = marker_set_file(makedev(ma, mi));
-	if (dir)
-		closedir(dir);
-	if (!ret)
-		ret = loop_index_set_ready();
-	close(lock);
-	return ret;
-}
-
-int layer_cap_set(dev_t dev)
-{
-	char path[64];
-	int fd, err = 0;
-
-	marker_path(dev, path, sizeof(path));
-	fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0 || pwrite(fd, MARKER_CAP, strlen(MARKER_CAP), 0) < 0)
-		err = errno;
-	if (fd >= 0)
-		close(fd);
-	if (!err)
-		return 0;
-	return msg_fail_errno(EXIT_FAILED, err, "%s: cannot be written", path);
-}
-
-bool layer_capped(dev_t dev)
-{
-	char path[64], c = 0;
-	int fd;
-
-	marker_path(dev, path, sizeof(path));
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return false;
-	if (pread(fd, &c, 1, 0) != 1)
-		c = 0;
-	close(fd);
-	return c == MARKER_CAP[0];
-}
-
-static bool device_held(dev_t dev)
+bool device_held(dev_t dev)
 {
 	char path[64];
 	struct dirent *d;
@@ -233,63 +68,13 @@ static bool device_held(dev_t dev)
 	return held;
 }
 
-/* Bound, and about to go: udev has it open and will see it change. */
-static bool loop_going(dev_t dev)
+bool loop_going(dev_t dev)
 {
 	char text[8];
 
 	return major(dev) == LOOP_MAJOR &&
 	       sysfs_text(dev, "loop/autoclear", text, sizeof(text)) &&
 	       text[0] == '1';
-}
-
-static void marker_clean(dev_t dev)
-{
-	char path[64], text[LOOP_INDEX_KEY] = "";
-	int fd;
-
-	if (device_held(dev) || loop_going(dev))
-		return;
-	marker_path(dev, path, sizeof(path));
-	fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return;
-	if (!flock(fd, LOCK_EX | LOCK_NB)) {
-		if (pread(fd, text, sizeof(text) - 1, MARKER_FILE) > 0)
-			loop_index_drop(dev, text);
-		unlink(path);
-	}
-	close(fd);
-}
-
-/* What the kernel holds is a layer: only the others are looked at. */
-static void markers_clean(void)
-{
-	struct loops l;
-	unsigned int i;
-
-	if (!loops_read_locked(&l))
-		for (i = 0; i < l.nr_marked; i++)
-			if (!loops_held(&l, l.marked[i]))
-				marker_clean(l.marked[i]);
-	loops_free(&l);
-}
-
-void layer_markers_clean(void)
-{
-	int lock;
-
-	while (nr_marker_fds)
-		close(marker_fds[--nr_marker_fds]);
-	free(marker_fds);
-	marker_fds = NULL;
-	if (access(MARKER_DIR, F_OK) || loop_index_ready())
-		return;
-	lock = open(LOOPS_LOCK, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-	if (lock >= 0 && !flock(lock, LOCK_EX))
-		markers_clean();
-	if (lock >= 0)
-		close(lock);
 }
 
 /* Loop devices. */
@@ -453,29 +238,33 @@ static int loop_search(const struct image *img, bool write, const struct loops *
 	return fd;
 }
 
-static int loop_search_now(const struct image *img, bool write, dev_t *dev)
+static int loop_try_dev(dev_t at, const struct image *img, bool write, dev_t *dev)
 {
-	struct loops l;
-	int fd = loops_read_locked(&l) ? -ECANCELED : loop_search(img, write, &l, dev);
+	char path[128];
 
-	loops_free(&l);
-	return fd;
+	return node_path(at, path, sizeof(path)) ? -1 : loop_try(path, img, write, dev);
 }
 
 /* -1: none has it; -ECANCELED: who knows, and why has been said */
-static int loop_find(const struct image *img, bool write, const struct loops *known,
-		     dev_t *dev)
+static int loop_find(const struct image *img, bool write, struct loops *l, dev_t *dev)
 {
-	enum loop_known is = loop_known(img->dev, img->ino, dev);
-	char path[128];
+	enum image_where where = image_where(l, img, dev);
+	enum loop_known known;
+	dev_t at = *dev;
 	int fd = -1;
 
-	if (is == LOOP_KNOWN_NONE)
-		return known ? loop_search(img, write, known, dev) :
-			       loop_search_now(img, write, dev);
-	if (is == LOOP_KNOWN_ONE && !node_path(*dev, path, sizeof(path)))
-		fd = loop_try(path, img, write, dev);
+	if (where == IMAGE_NOWHERE)
+		return -1;
+	if (where == IMAGE_AT_ONE)
+		return loop_try_dev(at, img, write, dev);
+	if (loops_need(l))
+		return -ECANCELED;
+	known = loop_known(img->dev, img->ino, &at);
+	if (known == LOOP_KNOWN_NONE)
+		return loop_search(img, write, l, dev);
 	/* One that is read-only is not what a writer wants: there may be another. */
+	if (known == LOOP_KNOWN_ONE)
+		fd = loop_try_dev(at, img, write, dev);
 	return fd < 0 ? loop_search(img, write, NULL, dev) : fd;
 }
 
@@ -530,8 +319,8 @@ static int loop_bind(int ctl, int file, const struct image *img, bool write,
 	if (!err && marker_set(st.st_rdev))
 		err = -ECANCELED;
 	/* A cap that is left is that of another file. */
-	if (!err && ftruncate(marker_fds[nr_marker_fds - 1], 0))
-		err = -errno;
+	if (!err)
+		err = marker_empty();
 	if (!err)
 		err = configure(fd, file, img, write);
 	if (!err && marker_index(st.st_rdev, img->dev, img->ino))
@@ -594,20 +383,30 @@ static int loop_make(const struct image *img, bool write, dev_t *dev)
 	return fd;
 }
 
-int loop_attach(const struct image *img, bool write, const struct loops *known, dev_t *dev)
+/* With the loops' lock held */
+static int find_or_make(const struct image *img, bool write, struct loops *l, dev_t *dev)
 {
+	int fd = loop_find(img, write, l, dev);
+
+	if (fd == -1)
+		return loop_make(img, write, dev);
+	if (fd >= 0 && marker_set_file(*dev)) {
+		close(fd);
+		fd = -ECANCELED;
+	}
+	return fd;
+}
+
+int loop_attach(const struct image *img, bool write, struct loops *known, dev_t *dev)
+{
+	struct loops own = { 0 };
 	int lock, fd = loop_index_ready();
 
 	lock = fd ? fd : loops_lock();
 	if (lock < 0)
 		return lock;
-	fd = loop_find(img, write, known, dev);
-	if (fd >= 0 && marker_set_file(*dev)) {
-		close(fd);
-		fd = -ECANCELED;
-	} else if (fd == -1) {
-		fd = loop_make(img, write, dev);
-	}
+	fd = find_or_make(img, write, known ?: &own, dev);
+	loops_free(&own);
 	close(lock);
 	if (fd >= 0)
 		return fd;

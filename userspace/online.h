@@ -28,6 +28,7 @@ int run_dir(const char *sub);
  * @fd: of the lock's file, which also tells what its holder is doing
  * @path: of that file
  * @name: of the disk
+ * @next: of those that this process holds
  *
  * The kernel drops the lock of a killed holder, but what that one wrote into
  * the file stays: that is how its successor knows that there is something to
@@ -37,6 +38,7 @@ struct disk_lock {
 	int fd;
 	char *path;
 	const char *name;
+	struct disk_lock *next;
 };
 
 /** disk_lock() - wait for the lock; signals wait until disk_unlock(). Of several
@@ -61,6 +63,12 @@ struct json_object *note_new(const char *command);
 /** disk_lock_left() - what a dead holder was doing, or NULL (caller frees) */
 struct json_object *disk_lock_left(struct disk_lock *l);
 
+/**
+ * disk_locks_left() - has a command been killed, with a lock, since then?
+ * @since: a time that is taken as files have it
+ * @others: out: others are at work now
+ */
+bool disk_locks_left(const struct timespec *since, bool *others);
 /** disk_lock_each() - names of disks that a controller holds, or died over */
 int disk_lock_each(int (*cb)(const char *name, void *arg), void *arg);
 
@@ -96,6 +104,31 @@ bool control_has_mark(int ctl, dev_t disk, uint32_t mark);
  */
 int control_holders(int ctl, dev_t disk, struct dm_chain_holder **holders,
 		    unsigned int *nr);
+
+/**
+ * struct holders_of - whose holders are looked for, and which of them
+ * @dev: of the layer's device; 0: whatever it is
+ * @uuid: or of a layer with this UUID, if it isn't zero
+ * @require: enum dm_chain_perm: those who need one of these
+ * @allow: or don't leave one of these to others; both zero: all
+ */
+struct holders_of {
+	dev_t dev;
+	struct chain_id uuid;
+	uint32_t require;
+	uint32_t allow;
+};
+
+/** control_holders_of() - @nr: how many there are, of which @room at most are in @h */
+int control_holders_of(int ctl, const struct holders_of *of, struct dm_chain_holder *h,
+		       unsigned int room, unsigned int *nr);
+
+/** control_openers() - how often a file is open: 0 or a negative errno, and no line */
+int control_openers(int ctl, int fd, unsigned int *nr);
+
+/** control_gone() - how often a device has ceased to be a layer's, since the module @id
+ * was loaded: 0 or a negative errno, and no line */
+int control_gone(int ctl, struct chain_id *id, uint64_t *gone);
 
 /**
  * control_acquire_test() - would a disk's layers be granted to an operation
@@ -151,7 +184,7 @@ int perm_ask(int ctl, dev_t disk, const char *name, uint32_t op);
  * @l: what is open, if that has been read already, or NULL
  */
 int perm_ask_images(const char *name, uint32_t op, const struct walk *w,
-		    const struct loops *l);
+		    struct loops *l);
 
 /* upgrade.c */
 
@@ -207,11 +240,31 @@ struct loops;
  * @known: what has been read of the loops before, or NULL
  */
 int attach_image(struct attached *a, struct image *img, bool write,
-		 const struct loops *known);
+		 struct loops *known);
 /** attach_drop() - the table has the device now, or nobody needs it */
 void attach_drop(struct attached *a);
 
+/* markers.c */
+
+/** loops_lock() - a descriptor that holds the lock, or a negative exit code */
+int loops_lock(void);
+/** marker_set() - with the loops' lock held */
+int marker_set(dev_t dev);
+/** marker_empty() - the one that was set last says nothing any more: 0 or an errno */
+int marker_empty(void);
+/** marker_index() - the marker that was set last is of a loop with this file */
+int marker_index(dev_t loop, dev_t dev, ino_t ino);
+/** marker_set_file() - marker_set(); a loop that somebody else made has a file, too */
+int marker_set_file(dev_t dev);
+/** marker_gone() - a layer of a disk that was closed: it may be that of no other */
+void marker_gone(dev_t dev);
+
 /* loop.c */
+
+/** device_held() - dm has it, or another driver */
+bool device_held(dev_t dev);
+/** loop_going() - bound, and about to go: udev has it open and will see it change */
+bool loop_going(dev_t dev);
 
 /** sysfs_text() - first line of a file below /sys/dev/block/MAJ:MIN */
 bool sysfs_text(dev_t dev, const char *file, char *buf, size_t len);
@@ -282,12 +335,15 @@ int loop_index_add(dev_t loop, dev_t dev, ino_t ino);
 void loop_index_drop(dev_t loop, const char *key);
 bool loop_index_is_ready(void);
 int loop_index_set_ready(void);
-/** loop_index_ready() - (loop.c) have one, of what was open before there was it; takes
+/** loop_index_ready() - (markers.c) have one, of what was open before there was it; takes
  * the loops' lock if there is none */
 int loop_index_ready(void);
 
 /**
  * struct loops - devices that are layers of open disks, and those with markers
+ * @ctl: the kernel's control device
+ * @has_ctl: it is open
+ * @is_read: the rest is what was found
  * @holders: who holds layers; those of one layer are neighbours
  * @nr: how many
  * @held: their devices, ascending
@@ -296,6 +352,9 @@ int loop_index_ready(void);
  * @nr_marked: how many
  */
 struct loops {
+	int ctl;
+	bool has_ctl;
+	bool is_read;
 	struct dm_chain_holder *holders;
 	unsigned int nr;
 	dev_t *held;
@@ -304,10 +363,15 @@ struct loops {
 	unsigned int nr_marked;
 };
 
-/** loops_read() - as it is now; to be freed, also after an error */
-int loops_read(struct loops *l);
-/** loops_read_locked() - with the loops' lock held, and an index */
-int loops_read_locked(struct loops *l);
+/** loops_ctl() - the control device, or an error (-ENODEV: there is no module) */
+int loops_ctl(struct loops *l);
+/**
+ * loops_need() - read what there is, unless that was done
+ *
+ * It takes the longer the more disks are open: for what image_where() can't tell. There
+ * is an index. To be freed, also after an error; all zero: nothing was read.
+ */
+int loops_need(struct loops *l);
 void loops_free(struct loops *l);
 bool loops_held(const struct loops *l, dev_t dev);
 /** loops_indexed() - a loop device whose file the index knows: it is held, so it has
@@ -315,6 +379,21 @@ bool loops_held(const struct loops *l, dev_t dev);
 bool loops_indexed(const struct loops *l, dev_t dev);
 
 /* holding.c */
+
+/**
+ * enum image_where - where the layers of open disks are that can be an image
+ * @IMAGE_NOWHERE: there are none
+ * @IMAGE_AT_ONE: on this device, if it is a layer at all
+ * @IMAGE_ANYWHERE: all loop devices have to be looked at that the index doesn't know
+ */
+enum image_where {
+	IMAGE_NOWHERE,
+	IMAGE_AT_ONE,
+	IMAGE_ANYWHERE,
+};
+
+/** image_where() - see there; @dev is set with IMAGE_AT_ONE */
+enum image_where image_where(struct loops *l, const struct image *img, dev_t *dev);
 
 /**
  * struct image_at - where an image is, to find its device among those of layers
@@ -334,14 +413,14 @@ struct image_at {
 	bool last_is;
 };
 
-/** image_at_init() - after loops_read(): else a loop that was indexed in between would
+/** image_at_init() - after loops_need(): else a loop that was indexed in between would
  * be taken for another file's */
 void image_at_init(struct image_at *at, const struct image *img);
 /** image_at_device() - is it there? */
 bool image_at_device(struct image_at *at, const struct loops *l, dev_t dev);
 
 /** loops_holding() - disk_holding() by what has been read already */
-int loops_holding(const struct loops *l, const struct image *img, bool writable_only,
+int loops_holding(struct loops *l, const struct image *img, bool writable_only,
 		  char **name);
 
 /* disk.c */

@@ -5,6 +5,7 @@
  */
 #include "perm.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
@@ -335,30 +336,67 @@ static bool in_the_way(const struct dm_chain_holder *h, uint32_t row,
 	return true;
 }
 
-static bool conflict_at(const struct asked *a, const struct image *img, unsigned int i,
-			const struct loops *l, struct dm_chain_conflict *c)
+static bool conflict_of(const struct asked *a, unsigned int i, struct dm_chain_holder *h,
+			struct dm_chain_conflict *c)
+{
+	if (!in_the_way(h, a->rows[i], c))
+		return false;
+	c->depth = i;
+	return true;
+}
+
+/* Among all that there are */
+static int conflict_anywhere(const struct asked *a, const struct image *img, unsigned int i,
+			     struct loops *l, struct dm_chain_conflict *c)
 {
 	struct image_at at;
 	unsigned int j;
+	int ret = loops_need(l);
 
 	image_at_init(&at, img);
-	for (j = 0; j < l->nr; j++) {
-		if (!in_the_way(&l->holders[j], a->rows[i], c) ||
-		    !holds(&l->holders[j], img, &at, l, a->op))
-			continue;
-		c->depth = i;
-		return true;
-	}
-	return false;
+	for (j = 0; !ret && j < l->nr; j++)
+		ret = holds(&l->holders[j], img, &at, l, a->op) &&
+		      conflict_of(a, i, &l->holders[j], c);
+	return ret;
+}
+
+/* Return: 1 with @c, 0, or a negative exit code. */
+static int conflict_at(const struct asked *a, const struct image *img, unsigned int i,
+		       struct loops *l, struct dm_chain_conflict *c)
+{
+	const struct chain_perm_rule *r = chain_perm_rule(a->rows[i]);
+	struct holders_of of = { 0 };
+	struct dm_chain_holder h;
+	enum image_where where;
+	unsigned int nr;
+	int ret;
+
+	if (!r)
+		return 0;
+	where = image_where(l, img, &of.dev);
+	if (where == IMAGE_ANYWHERE)
+		return conflict_anywhere(a, img, i, l, c);
+	if (where == IMAGE_NOWHERE)
+		of.dev = 0;
+	/* As holds() */
+	if (a->op != DM_CHAIN_OP_NEW_ID && img->format == DM_CHAIN_FORMAT_CHAIN)
+		of.uuid = img->hdr.uuid;
+	of.require = DM_CHAIN_PERM_ALL & ~r->allow;
+	of.allow = r->require;
+	ret = control_holders_of(loops_ctl(l), &of, &h, 1, &nr);
+	return ret || !nr ? ret : conflict_of(a, i, &h, c);
 }
 
 /* Return: 1 with @c, 0, or a negative exit code. */
 static int ask_holders(const struct asked *a, const struct walk *w,
-		       const struct loops *l, struct dm_chain_conflict *c)
+		       struct loops *l, struct dm_chain_conflict *c)
 {
+	int ret = loop_index_ready(), ctl = ret ? ret : loops_ctl(l);
 	unsigned int i;
-	int ret = 0;
 
+	/* Without a module nobody holds anything. */
+	if (ctl < 0)
+		return ctl == -ENODEV ? 0 : ctl;
 	for (i = 0; i < a->nr && !ret; i++)
 		ret = conflict_at(a, &w->images[i], i, l, c);
 	return ret;
@@ -367,15 +405,13 @@ static int ask_holders(const struct asked *a, const struct walk *w,
 static int answer_images(const struct asked *a, const struct walk *w)
 {
 	struct dm_chain_conflict c = { 0 };
-	struct loops l;
+	struct loops l = { 0 };
 	int ret;
 
 	/* Then nothing is open. */
 	if (!module_present())
 		return allowed(a);
-	ret = loops_read(&l);
-	if (!ret)
-		ret = ask_holders(a, w, &l, &c);
+	ret = ask_holders(a, w, &l, &c);
 	loops_free(&l);
 	if (ret < 0)
 		return ret;
@@ -383,7 +419,7 @@ static int answer_images(const struct asked *a, const struct walk *w)
 }
 
 int perm_ask_images(const char *name, uint32_t op, const struct walk *w,
-		    const struct loops *l)
+		    struct loops *l)
 {
 	struct asked a = { .op = op, .nr = w->nr };
 	struct dm_chain_conflict c = { 0 };
@@ -393,8 +429,6 @@ int perm_ask_images(const char *name, uint32_t op, const struct walk *w,
 	a.rows = calloc(w->nr + 1, sizeof(*a.rows));
 	if (!a.rows || chain_perm_plan(op, 0, 0, a.nr, a.rows))
 		ret = msg_fail(EXIT_FAILED, "%s: out of memory", name);
-	if (!ret)
-		ret = l ? 0 : loops_read(&own);
 	if (!ret)
 		ret = ask_holders(&a, w, l ?: &own, &c);
 	if (ret > 0)

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 
 static sigset_t signals_before;
 static unsigned int held;	/* locks */
+static struct disk_lock *locks;	/* ours */
 
 int run_dir(const char *sub)
 {
@@ -112,8 +114,73 @@ int disk_lock(const char *name, struct disk_lock *l)
 		l->path = NULL;
 		return ret;
 	}
+	/* It may be there since long, of one that was killed. */
+	(void)futimens(l->fd, NULL);
+	l->next = locks;
+	locks = l;
 	signals_hold();
 	return 0;
+}
+
+static void unlink_mine(const struct disk_lock *l)
+{
+	struct disk_lock **at = &locks;
+
+	while (*at != l)
+		at = &(*at)->next;
+	*at = l->next;
+}
+
+static bool is_mine(const struct stat *st)
+{
+	const struct disk_lock *l;
+	struct stat mine;
+
+	for (l = locks; l; l = l->next)
+		if (!fstat(l->fd, &mine) && mine.st_ino == st->st_ino)
+			return true;
+	return false;
+}
+
+static bool later(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec >= b->tv_nsec;
+}
+
+struct left {
+	const struct timespec *since;
+	bool left;
+	bool others;
+};
+
+static int look_at_lock(const char *name, void *arg)
+{
+	char path[sizeof(RUN_DIR) + sizeof(LOCK_PREFIX) + NAME_MAX];
+	struct left *left = arg;
+	struct stat st;
+	int fd;
+
+	snprintf(path, sizeof(path), RUN_DIR "/" LOCK_PREFIX "%s", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return 0;
+	if (!fstat(fd, &st) && !is_mine(&st)) {
+		if (flock(fd, LOCK_SH | LOCK_NB))
+			left->others = true;
+		else if (later(&st.st_ctim, left->since))
+			left->left = true;
+	}
+	close(fd);
+	return 0;
+}
+
+bool disk_locks_left(const struct timespec *since, bool *others)
+{
+	struct left left = { .since = since };
+
+	(void)disk_lock_each(look_at_lock, &left);
+	*others = left.others;
+	return left.left;
 }
 
 void disk_unlock(struct disk_lock *l)
@@ -123,7 +190,8 @@ void disk_unlock(struct disk_lock *l)
 	if (l->fd < 0)
 		return;
 	boot_settle(l->name);
-	layer_markers_clean();
+	layer_markers_clean(false);
+	unlink_mine(l);
 	/* A note stays for the next one; an empty file is no use to anybody. */
 	if (!fstat(l->fd, &st) && !st.st_size)
 		unlink(l->path);

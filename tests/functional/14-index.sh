@@ -84,6 +84,32 @@ refused 3 "disk b" "held, by another device than a reader's" dmchain new-id b.im
 run_ok "close" dmchain close b
 losetup -d "$loop"
 
+# --- markers: nobody else's are looked at, unless there may be something to be found
+
+markers=/run/dmchain/layers
+run_ok "open" dmchain open a a.img
+run_ok "open another" dmchain open b b.img
+strace -f -qq -e trace=openat -o .strace dmchain close b
+is "$(grep -cE "$markers\"|/sys/block\"" .strace)" 0 "a close cleans up after itself, and looks at nothing else"
+is "$(ls $markers | wc -l)" 2 "its marker has gone, with the base's and the other's still there"
+run_ok "open" dmchain open b b.img
+dmsetup remove b
+is "$(ls $markers | wc -l)" 3 "dmsetup takes a disk away: its marker stays"
+run_ok "the next command, of another disk" dmchain snapshot a=a2.img
+is "$(ls $markers | sort)" "$(lsblk -ndo MAJ:MIN /dev/loop[0-9]* | tr -d ' ' | sort)" "has cleaned up"
+touch $markers/7:77
+(exec 9>/run/dmchain/lock.killed)
+run_ok "a command was killed: the next one" dmchain snapshot a=a3.img
+is "$(ls $markers/7:77 2>/dev/null)" "" "has cleaned up"
+touch $markers/7:77
+strace -f -qq -e trace=openat -o .strace dmchain snapshot a=a4.img
+is "$(grep -cE "$markers\"|/sys/block\"" .strace) $(ls $markers/7:77)" "0 $markers/7:77" \
+	"the one after that has nothing to look for"
+run_ok "recover looks always" dmchain recover
+is "$(ls $markers/7:77 2>/dev/null)" "" "and finds it"
+rm -f /run/dmchain/lock.killed
+run_ok "close" dmchain close a
+
 # --- what a command costs, in system calls
 
 calls()		# calls COMMAND...
@@ -112,6 +138,13 @@ read -r -a few < <(cost 1)
 disks 4 23
 read -r -a many < <(cost 2)
 echo "# create, open, snapshot, close: ${few[*]} system calls with 3 disks open, ${many[*]} with 23"
+strace -f -qq -e trace=openat -o .open dmchain open c24 "$(layer c24.img; echo c24.img)"
+for what in "create c25.img --backing base.img --backing-format raw" "snapshot c24=c26.img" "close c24"; do
+	# shellcheck disable=SC2086 # words
+	strace -f -qq -e trace=openat -o .more dmchain $what >/dev/null
+	cat .more >>.open
+done
+is "$(grep -cE '/run/dmchain/layers"|/sys/block"' .open)" 0 "no list is read of what there is"
 for i in 0 1 2 3; do
 	what=(create open snapshot close)
 	# Each disk more: less than half a call

@@ -80,7 +80,7 @@ bool module_present(void)
 }
 
 int perm_ask_images(const char *name, uint32_t op, const struct walk *w,
-		    const struct loops *l)
+		    struct loops *l)
 {
 	(void)l;
 	(void)op;

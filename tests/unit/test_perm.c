@@ -583,7 +583,7 @@ static void numbers_stay(void **state)
 	assert_int_equal(DM_CHAIN_OPROLE_STREAM_INTO, 15);
 	assert_int_equal(DM_CHAIN_OPROLE_COMPARE_LAYER, 30);
 	assert_int_equal(sizeof(struct dm_chain_holder), 184);
-	assert_int_equal(sizeof(struct dm_chain_holders), 32);
+	assert_int_equal(sizeof(struct dm_chain_holders), 56);
 	assert_int_equal(sizeof(struct dm_chain_conflict), 200);
 	assert_int_equal(sizeof(struct dm_chain_acquire), 240);
 	assert_int_equal(sizeof(struct dm_chain_event), 56);

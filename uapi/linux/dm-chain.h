@@ -28,12 +28,15 @@
  * @host: in and out: id of this machine for in-use marks. All zero: leave it
  *	as it is. Setting it while it differs from what is set and chains are
  *	open: EBUSY.
+ * @gone: out: how often, since the module was loaded, a device has ceased to be a
+ *	layer's; begins with 1. While it stays, every device that was one is one.
  */
 struct dm_chain_version {
 	__u32	abi;
 	__u32	flags;
 	__u8	instance[16];
 	__u8	host[16];
+	__u64	gone;
 };
 
 /* Operations of DM_CHAIN_IOC_SWITCH. */
@@ -314,19 +317,26 @@ struct dm_chain_holder {
 	char	disk[128];
 };
 
+#define DM_CHAIN_HOLDERS_LAYER	(1U << 0)	/* of one layer */
+
 /**
- * struct dm_chain_holders - who holds the layers of a disk, or all layers
+ * struct dm_chain_holders - who holds the layers of a disk, one layer, or all layers
  * @major: in: of the dm device: holders of all of its layers, other disks' too;
- *	0:0: all that there are
+ *	0:0: all that there are. With DM_CHAIN_HOLDERS_LAYER: of the layer's device;
+ *	0:0: whatever it is.
  * @minor: in
  * @nr: in: room in the array; out: holders there are (may be more)
  * @holder_size: in: sizeof(struct dm_chain_holder) of the caller
  * @holders: in: user address of the array
- * @flags: zero
+ * @flags: DM_CHAIN_HOLDERS_*
  * @pad: zero
+ * @uuid: in, with DM_CHAIN_HOLDERS_LAYER: layers with this UUID, too; zero: none
+ * @require: in: enum dm_chain_perm: only those who need one of these
+ * @allow: in: enum dm_chain_perm: and those who don't leave one of these to others;
+ *	both zero: all
  *
- * The holders of one layer are neighbours; layers of a disk come top first.
- * Errors: ENODEV.
+ * The holders of one layer are neighbours; layers of a disk come top first. That
+ * there is no such layer is no error: nobody holds it. Errors: ENODEV no such disk.
  */
 struct dm_chain_holders {
 	__u32	major;
@@ -336,6 +346,9 @@ struct dm_chain_holders {
 	__u64	holders;
 	__u32	flags;
 	__u32	pad;
+	__u8	uuid[16];
+	__u32	require;
+	__u32	allow;
 };
 
 /* Who of two requires what the other doesn't allow. */
@@ -635,6 +648,24 @@ struct dm_chain_monitor {
 	__u32	event_size;
 };
 
+/**
+ * struct dm_chain_openers - how often a file is open
+ * @fd: in: descriptor of a regular file, may be one with O_PATH
+ * @flags: zero
+ * @readers: out: those who can only read; descriptors with O_PATH don't count
+ * @writers: out: those who can write
+ *
+ * Loop devices count, which no other call finds by their file: one that nobody has
+ * open but the caller has none. Descriptors that share a description (dup, fork)
+ * are one. Errors: EBADF; EINVAL no regular file.
+ */
+struct dm_chain_openers {
+	__s32	fd;
+	__u32	flags;
+	__u32	readers;
+	__u32	writers;
+};
+
 #define DM_CHAIN_IOC_TYPE	0xdc
 #define DM_CHAIN_IOC_VERSION	_IOWR(DM_CHAIN_IOC_TYPE, 0, struct dm_chain_version)
 #define DM_CHAIN_IOC_SWITCH	_IOWR(DM_CHAIN_IOC_TYPE, 1, struct dm_chain_switch)
@@ -649,5 +680,6 @@ struct dm_chain_monitor {
 #define DM_CHAIN_IOC_JOB_VERB	_IOWR(DM_CHAIN_IOC_TYPE, 10, struct dm_chain_job_verb)
 #define DM_CHAIN_IOC_MONITOR	_IOWR(DM_CHAIN_IOC_TYPE, 11, struct dm_chain_monitor)
 #define DM_CHAIN_IOC_RELINK	_IOWR(DM_CHAIN_IOC_TYPE, 12, struct dm_chain_relink)
+#define DM_CHAIN_IOC_OPENERS	_IOWR(DM_CHAIN_IOC_TYPE, 13, struct dm_chain_openers)
 
 #endif

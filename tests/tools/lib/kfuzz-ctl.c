@@ -27,7 +27,7 @@ static const size_t sizes[] = {
 	sizeof(struct dm_chain_holders), sizeof(struct dm_chain_acquire),
 	sizeof(struct dm_chain_job_start), sizeof(struct dm_chain_jobs),
 	sizeof(struct dm_chain_job_verb), sizeof(struct dm_chain_monitor),
-	sizeof(struct dm_chain_relink), 64,
+	sizeof(struct dm_chain_relink), sizeof(struct dm_chain_openers), 64,
 };
 
 union call {
@@ -44,6 +44,7 @@ union call {
 	struct dm_chain_job_verb verb;
 	struct dm_chain_monitor monitor;
 	struct dm_chain_relink relink;
+	struct dm_chain_openers openers;
 	u8 bytes[16384];
 };
 
@@ -218,6 +219,8 @@ static void fill_array(struct kf *k, u32 nr, union call *c)
 		c->holders.nr = a_count(k, 64);
 		c->holders.holder_size = a_size(k, sizeof(struct dm_chain_holder));
 		c->holders.holders = a_pointer(k);
+		c->holders.flags = rnd_chance(&k->rng, 30);
+		c->holders.require = rnd_chance(&k->rng, 20) ? rnd_below(&k->rng, 256) : 0;
 		break;
 	default:
 		c->jobs.id = rnd_chance(&k->rng, 60) ? 0 : an_id(k);
@@ -269,6 +272,10 @@ static void fill(struct kf *k, u32 nr, union call *c)
 	case _IOC_NR(DM_CHAIN_IOC_RELINK):
 		c->relink.token = a_token(k);
 		a_path(k, c->relink.parent_path, sizeof(c->relink.parent_path));
+		break;
+	case _IOC_NR(DM_CHAIN_IOC_OPENERS):
+		memset(c, 0, sizeof(c->openers));
+		c->openers.fd = rnd_below(&k->rng, 64);
 		break;
 	default:
 		fill_array(k, nr, c);
@@ -502,7 +509,7 @@ static void job(struct kf *k)
 
 void kf_call(struct kf *k)
 {
-	u32 what = rnd_below(&k->rng, 100), nr = rnd_below(&k->rng, 13);
+	u32 what = rnd_below(&k->rng, 100), nr = rnd_below(&k->rng, KF_UNKNOWN);
 	union call c;
 	size_t size;
 

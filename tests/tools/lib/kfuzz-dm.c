@@ -23,7 +23,7 @@
 
 const char * const kf_kind_names[KF_KINDS] = {
 	"version", "switch", "resize", "layers", "map", "expedite", "holders", "acquire",
-	"job-start", "jobs", "job-verb", "monitor", "relink", "unknown",
+	"job-start", "jobs", "job-verb", "monitor", "relink", "openers", "unknown",
 	"create", "load", "clear", "suspend", "resume", "remove", "status", "message",
 	"read", "write", "discard", "flush",
 };

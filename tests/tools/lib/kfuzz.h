@@ -14,7 +14,7 @@
 
 /* What is counted: calls of the control device by their numbers, then the rest. */
 enum kf_kind {
-	KF_UNKNOWN = 13,
+	KF_UNKNOWN = 14,
 	KF_CREATE, KF_LOAD, KF_CLEAR, KF_SUSPEND, KF_RESUME, KF_REMOVE, KF_STATUS, KF_MESSAGE,
 	KF_READ, KF_WRITE, KF_DISCARD, KF_FLUSH,
 	KF_KINDS,
