@@ -380,10 +380,10 @@ static int fill_holders(const struct dm_chain_holders *arg, struct chain_holders
 
 	lockdep_assert_held(&chain_registry_mutex);
 	memcpy(uuid.b, arg->uuid, sizeof(uuid.b));
+	if (!(arg->flags & DM_CHAIN_HOLDERS_LAYER) && devt)
+		return fill_disk(devt, out);
 	if (arg->flags & DM_CHAIN_HOLDERS_LAYER)
 		chain_layer_fill(devt, &uuid, out);
-	else if (devt)
-		return fill_disk(devt, out);
 	else
 		chain_layers_fill(out);
 	return 0;

@@ -23,6 +23,7 @@
 #include <linux/slab.h>
 
 #include "dm-chain.h"
+#include "trace.h"
 
 struct chain_use *chain_find_use(const struct chain_layer *l,
 				 const struct chain_disk *disk)
@@ -139,8 +140,8 @@ static bool grant_refuses(const struct chain_grant *g,
 	return clash(g->layer, g->row, want, g->holder->disk, g->holder->id, c);
 }
 
-static bool refused(const struct chain_layer *l, const struct chain_disk *disk,
-		    u32 want, bool own_token, struct dm_chain_conflict *c)
+static bool any_refuses(const struct chain_layer *l, const struct chain_disk *disk,
+			u32 want, bool own_token, struct dm_chain_conflict *c)
 {
 	const struct chain_grant *g;
 	const struct chain_use *u;
@@ -152,6 +153,15 @@ static bool refused(const struct chain_layer *l, const struct chain_disk *disk,
 		if (grant_refuses(g, disk, want, own_token, c))
 			return true;
 	return false;
+}
+
+static bool refused(const struct chain_layer *l, const struct chain_disk *disk,
+		    u32 want, bool own_token, struct dm_chain_conflict *c)
+{
+	if (!any_refuses(l, disk, want, own_token, c))
+		return false;
+	trace_dm_chain_refused(disk->devt, c);
+	return true;
 }
 
 /* --- Tables --- */

@@ -47,6 +47,7 @@
 #include <linux/vmalloc.h>
 
 #include "dm-chain-job.h"
+#include "trace.h"
 
 #define KEPT		64				/* jobs that have ended */
 #define BATCH		(32U << (20 - SECTOR_SHIFT))	/* sectors, guest idle */
@@ -416,6 +417,7 @@ static int step(struct chain_job *job)
 	if (r)
 		return r;
 	r = job->ops->step(job);
+	trace_dm_chain_job(job, r < 0 ? r : 0);
 	chain_job_leave(job);
 	if (r > 0)
 		rest(job, began);

@@ -102,8 +102,8 @@ static int presence_lost(struct chain_layer *l, u64 index)
 	u64 n = min(span, l->map.blocks - block), i;
 	int r;
 
-	DMWARN("layer %pUb: presence sector %llu damaged: EIO for %llu blocks from %llu",
-	       l->uuid.b, index, n, block);
+	DMWARN_LIMIT("layer %pUb: presence sector %llu damaged: EIO for %llu blocks from %llu",
+		     l->uuid.b, index, n, block);
 	for (i = block; l->track && i < block + n; i += DM_CHAIN_GROUP_BLOCKS)
 		load_flags(l, i / DM_CHAIN_GROUP_BLOCKS, 0xff);
 	r = chain_statemap_prepare(&l->map, block, n, DM_CHAIN_DAMAGED, GFP_KERNEL);

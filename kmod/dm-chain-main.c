@@ -6,6 +6,9 @@
 
 #include "dm-chain.h"
 
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
 static int __init chain_init(void)
 {
 	int r = chain_shrink_init();

@@ -23,6 +23,7 @@
  * are durable already and no lock says that they might just be changing.
  */
 #include "dm-chain.h"
+#include "trace.h"
 
 /* --- Ends of a bio --- */
 
@@ -32,6 +33,7 @@ int chain_remap(struct chain_att *att, struct bio *bio)
 		bio_io_error(bio);
 		return DM_MAPIO_SUBMITTED;
 	}
+	trace_dm_chain_io(bio, att->bdev->bd_dev, CHAIN_TO_LAYER);
 	bio_set_dev(bio, att->bdev);
 	bio->bi_iter.bi_sector += att->data_sector;
 	return DM_MAPIO_REMAPPED;
@@ -39,6 +41,8 @@ int chain_remap(struct chain_att *att, struct bio *bio)
 
 static int end(struct bio *bio, blk_status_t status)
 {
+	if (status)
+		trace_dm_chain_io(bio, 0, CHAIN_FAILED);
 	bio->bi_status = status;
 	bio_endio(bio);
 	return DM_MAPIO_SUBMITTED;
@@ -46,6 +50,7 @@ static int end(struct bio *bio, blk_status_t status)
 
 static int read_zeroes(struct bio *bio)
 {
+	trace_dm_chain_io(bio, 0, CHAIN_ZEROES);
 	zero_fill_bio(bio);
 	return end(bio, BLK_STS_OK);
 }
@@ -57,6 +62,7 @@ static int defer(struct chain_inst *ci, struct bio *bio)
 		bio_wouldblock_error(bio);
 		return DM_MAPIO_SUBMITTED;
 	}
+	trace_dm_chain_io(bio, 0, CHAIN_DEFERRED);
 	chain_defer(ci, bio);
 	return DM_MAPIO_SUBMITTED;
 }
@@ -367,6 +373,7 @@ static int map_zero(struct chain_inst *ci, struct bio *bio)
 	chain_unlock_blocks(ci->disk, block, n);
 	if (r)
 		return defer(ci, bio);
+	trace_dm_chain_io(bio, chain_top(ci)->bdev->bd_dev, CHAIN_MAP_ONLY);
 	chain_end_write(chain_top(ci), bio, bio->bi_opf & REQ_FUA);
 	return DM_MAPIO_SUBMITTED;
 }

@@ -41,6 +41,7 @@
 #include <linux/vmalloc.h>
 
 #include "dm-chain.h"
+#include "trace.h"
 
 #define FAST_GROUPS	4	/* a fast round's run, buffers in reserve */
 #define KEPT_GROUPS	8	/* pages of what fast rounds wrote */
@@ -277,6 +278,7 @@ static void round_done(struct chain_meta *m, blk_status_t status)
 
 	if (READ_ONCE(m->layer->failed))
 		status = BLK_STS_IOERR;
+	trace_dm_chain_round(m->att->bdev->bd_dev, true, blk_status_to_errno(status));
 	spin_lock_irqsave(&m->lock, flags);
 	list_splice_init(&m->now, &done);
 	m->running = false;
@@ -295,6 +297,7 @@ static bool round_start(struct chain_meta *m)
 	if (m->running || m->held)
 		return false;
 	m->running = true;
+	trace_dm_chain_round(m->att->bdev->bd_dev, false, 0);
 	list_splice_init(&m->waiters, &m->now);
 	return true;
 }

@@ -22,6 +22,7 @@
 #include <linux/sched/mm.h>
 
 #include "dm-chain.h"
+#include "trace.h"
 
 #define BOUNCE_ORDER	4	/* for blocks above 4 KiB, if there is memory */
 
@@ -295,6 +296,8 @@ int chain_copy_up(struct chain_inst *ci, unsigned int depth, struct bio *bio,
 		r = copy_piece(&c, sector + done, n, b.buf);
 	}
 	bounce_put(ci->disk, &b);
+	trace_dm_chain_copy_up(ci->disk->devt, ci->order[depth]->bdev->bd_dev, sector,
+			       block_sectors(l), r);
 	if (!r)
 		chain_meta_set(l, block, 1, DM_CHAIN_DATA);
 	return r;
@@ -327,6 +330,7 @@ void chain_submit(struct chain_att *att, struct bio *bio)
 		bio_io_error(bio);
 		return;
 	}
+	trace_dm_chain_io(bio, att->bdev->bd_dev, CHAIN_TO_LAYER);
 	bio_set_dev(bio, att->bdev);
 	bio->bi_iter.bi_sector += att->data_sector;
 	dm_submit_bio_remap(bio, NULL);

@@ -367,9 +367,10 @@ struct loops {
 int loops_ctl(struct loops *l);
 /**
  * loops_need() - read what there is, unless that was done
+ * @l: all zero: nothing was read
  *
  * It takes the longer the more disks are open: for what image_where() can't tell. There
- * is an index. To be freed, also after an error; all zero: nothing was read.
+ * is an index. To be freed, also after an error.
  */
 int loops_need(struct loops *l);
 void loops_free(struct loops *l);
