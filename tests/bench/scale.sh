@@ -189,6 +189,12 @@ many()
 	: >many-table
 	# Caches of slabs and the like are there then
 	chain 0
+	# Before there were more of them: memory that has been in use may be used again
+	for ((i = 0; i < 60; i++)); do truncate -s 64M "l$i.img"; done
+	alone=$(kernel_kib)
+	for ((i = 0; i < 60; i++)); do losetup --direct-io=on -f "l$i.img"; done
+	loops=$((($(kernel_kib) - alone) / 60))
+	for ((i = 0; i < 60; i++)); do losetup -d "$(losetup -n -O NAME -j "l$i.img")"; done
 	alone=$(kernel_kib)
 	for ((i = 1; i <= CHAINS; i++)); do
 		[[ " 10 30 100 300 1000 " != *" $((i + 4)) "* ]] || took=()
@@ -196,10 +202,6 @@ many()
 		[[ " 10 30 100 300 1000 " != *" $i "* ]] || report $i
 	done
 	for ((i = 0; i <= CHAINS; i++)); do dmchain close "c$i"; done
-	alone=$(kernel_kib)
-	for ((i = 1; i <= 60; i++)); do losetup -f "c$((i % CHAINS))-1.img"; done
-	loops=$((($(kernel_kib) - alone) / 60))
-	losetup -D
 	cat <<-END
 
 	Disks of 4 layers on one base, image files: ms of a command with so many disks open,

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=900 group=jobs
+# vm: kernels=6.1,6.12,debug long=6.1,6.12,debug mem=1024 smp=2 timeout=900 group=jobs
 #
 # A lower layer moves to another place while its disk is written: the chain keeps its
 # shape, and is found at the new place. Layers of all kinds, snapshots meanwhile, what is

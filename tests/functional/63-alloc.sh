@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=debug mem=1024 smp=2 timeout=600 group=main
+# vm: kernels=debug long=debug mem=1024 smp=2 timeout=600 group=main
 # allow: Buffer I/O error|job [0-9]+ ended with error|vmalloc error
 #
 # Memory that is not there: of all that a command has the module allocate, the
