@@ -74,12 +74,9 @@ int control_open(void)
 
 int control_instance(int ctl, struct chain_id *id)
 {
-	struct dm_chain_version v = { 0 };
+	uint64_t gone;
 
-	if (ioctl(ctl, DM_CHAIN_IOC_VERSION, &v))
-		return -EXIT_FAILED;
-	memcpy(id->b, v.instance, sizeof(id->b));
-	return 0;
+	return control_gone(ctl, id, &gone) ? -EXIT_FAILED : 0;
 }
 
 int control_gone(int ctl, struct chain_id *id, uint64_t *gone)

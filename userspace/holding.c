@@ -31,8 +31,6 @@ static int any_fd(const struct image *img)
 
 	if (img->fd >= 0)
 		return img->fd;
-	if (img->given >= 0)
-		return img->given;
 	fd = img->path ? open(img->path, O_PATH | O_CLOEXEC) : -1;
 	if (fd < 0 || (!fstat(fd, &st) && st.st_dev == img->dev && st.st_ino == img->ino))
 		return fd;
@@ -43,11 +41,11 @@ static int any_fd(const struct image *img)
 /* Is it open by us and @loops loop devices, and by nobody else? */
 static bool only_ours(struct loops *l, const struct image *img, unsigned int loops)
 {
-	unsigned int ours = (img->fd >= 0) + (img->given >= 0), nr;
+	unsigned int ours = img->fd >= 0, nr;
 	int ctl = loops_ctl(l), fd = ctl < 0 ? -1 : any_fd(img);
 	bool only = fd >= 0 && !control_openers(ctl, fd, &nr) && nr == ours + loops;
 
-	if (fd >= 0 && fd != img->fd && fd != img->given)
+	if (fd >= 0 && fd != img->fd)
 		close(fd);
 	return only;
 }
@@ -62,6 +60,9 @@ enum image_where image_where(struct loops *l, const struct image *img, dev_t *de
 		disk_true_identity(&at, &ino);
 		return at == img->dev ? IMAGE_AT_ONE : IMAGE_ANYWHERE;
 	}
+	/* Ours may be the same as the given one, so that who else there is goes unseen. */
+	if (img->given >= 0)
+		return IMAGE_ANYWHERE;
 	switch (loop_known(at, ino, dev)) {
 	case LOOP_KNOWN_NONE:
 		return only_ours(l, img, 0) ? IMAGE_NOWHERE : IMAGE_ANYWHERE;
@@ -160,7 +161,7 @@ static int search_at(struct loops *l, dev_t dev, struct image_at *at, bool writa
 		     char **name)
 {
 	const struct holders_of of = {
-		.dev = dev, .require = writable_only ? WRITES : DM_CHAIN_PERM_ALL,
+		.dev = dev, .require = writable_only ? WRITES : 0,
 	};
 	struct dm_chain_holder h[FEW];
 	unsigned int nr;

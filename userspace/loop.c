@@ -256,7 +256,10 @@ static int loop_find(const struct image *img, bool write, struct loops *l, dev_t
 	if (where == IMAGE_NOWHERE)
 		return -1;
 	if (where == IMAGE_AT_ONE)
-		return loop_try_dev(at, img, write, dev);
+		fd = loop_try_dev(at, img, write, dev);
+	if (fd >= 0)
+		return fd;
+	/* Also if the one that is known isn't fit: it may have got another file just now. */
 	if (loops_need(l))
 		return -ECANCELED;
 	known = loop_known(img->dev, img->ino, &at);

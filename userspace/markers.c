@@ -316,7 +316,8 @@ static bool accounted(int lock, const struct swept *now, uint64_t gone)
 
 /*
  * A look while others are at work is none: they may be killed after it, and have been
- * there before it. Who begins after it will be found by the time of his lock.
+ * there before it. Who begins after it will be found by the time of his lock; if the
+ * clock was set back since, only by the kernel's count, or by recover.
  */
 static void clean(int lock, struct loops *l, bool all)
 {

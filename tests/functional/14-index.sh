@@ -84,6 +84,21 @@ refused 3 "disk b" "held, by another device than a reader's" dmchain new-id b.im
 run_ok "close" dmchain close b
 losetup -d "$loop"
 
+# A descriptor that can't be opened anew is duplicated, and then counts once, not twice
+dmchain create f.img --size 4M >/dev/null
+loop=$(losetup -f --show f.img)
+exec 9<>f.img
+if chattr +i f.img 2>/dev/null; then
+	run_ok "a descriptor of a file that may not be opened: open" dmchain open f fd:9
+	is "$(loops_with f.img)" 1 "the loop device that somebody else has made is seen"
+	run_ok "close" dmchain close f
+	chattr -i f.img
+else
+	skip "a descriptor of a file that may not be opened" "no immutable files here"
+fi
+exec 9>&-
+losetup -d "$loop"
+
 # --- markers: nobody else's are looked at, unless there may be something to be found
 
 markers=/run/dmchain/layers
