@@ -380,9 +380,9 @@ static int fill_holders(const struct dm_chain_holders *arg, struct chain_holders
 
 	lockdep_assert_held(&chain_registry_mutex);
 	memcpy(uuid.b, arg->uuid, sizeof(uuid.b));
-	if (!(arg->flags & DM_CHAIN_HOLDERS_LAYER) && devt)
+	if (!arg->flags && devt)
 		return fill_disk(devt, out);
-	if (arg->flags & DM_CHAIN_HOLDERS_LAYER)
+	if (arg->flags)
 		chain_layer_fill(devt, &uuid, out);
 	else
 		chain_layers_fill(out);
@@ -419,12 +419,10 @@ static int copy_holders(const struct dm_chain_holders *arg,
 
 static bool holders_valid(const struct dm_chain_holders *arg)
 {
-	static const struct chain_id none;
-
 	return !(arg->flags & ~DM_CHAIN_HOLDERS_LAYER) && !arg->pad &&
 	       arg->holder_size >= 64 && arg->holder_size <= PAGE_SIZE &&
 	       !((arg->require | arg->allow) & ~DM_CHAIN_PERM_ALL) &&
-	       (arg->flags || !memcmp(arg->uuid, none.b, sizeof(arg->uuid)));
+	       (arg->flags || !memchr_inv(arg->uuid, 0, sizeof(arg->uuid)));
 }
 
 static int do_holders(struct call *call)

@@ -1070,13 +1070,13 @@ void chain_layers_fill(struct chain_holders_out *out)
 
 void chain_layer_fill(dev_t devt, const struct chain_id *uuid, struct chain_holders_out *out)
 {
-	bool any = chain_id_is_null(uuid);
+	bool by_uuid = !chain_id_is_null(uuid);
 	struct chain_layer *l;
 
 	lockdep_assert_held(&chain_registry_mutex);
 	list_for_each_entry(l, &layers, list)
 		if ((devt && find_place(l, devt)) ||
-		    (!any && chain_id_equal(&l->uuid, uuid)))
+		    (by_uuid && chain_id_equal(&l->uuid, uuid)))
 			chain_holders_fill(l, out);
 }
 

@@ -57,7 +57,7 @@ void chain_job_event(struct chain_job *job, u32 type)
 
 	e.time_ns = ktime_get_real_ns();
 	chain_job_fill(job, &e.job);
-	trace_dm_chain_job(job, -e.job.error);
+	trace_dm_chain_job(job, e.job.error);
 	spin_lock(&monitors_lock);
 	list_for_each_entry(m, &monitors, list) {
 		add(m, &e);

@@ -559,15 +559,6 @@ bool chain_drops_held(const struct chain_inst *ci);
 /** chain_holders_gone() - the disk goes: so do what its holders hold */
 void chain_holders_gone(struct chain_disk *disk);
 
-/* What becomes of a bio. */
-enum chain_action {
-	CHAIN_TO_LAYER,		/* it goes to a layer's device */
-	CHAIN_ZEROES,		/* no layer holds it: read as zeroes */
-	CHAIN_MAP_ONLY,		/* zeroed, in the map only */
-	CHAIN_DEFERRED,		/* it has to wait, or to read first */
-	CHAIN_FAILED,
-};
-
 /**
  * struct chain_holders_out - holders that are looked for, and found
  * @list: entries
@@ -962,6 +953,15 @@ static inline void chain_clip(struct bio *bio, sector_t sectors)
 	if (sectors < bio_sectors(bio))
 		dm_accept_partial_bio(bio, sectors);
 }
+
+/* What becomes of a bio. */
+enum chain_action {
+	CHAIN_TO_LAYER,		/* it goes to a layer's device */
+	CHAIN_ZEROES,		/* no layer holds it: read as zeroes */
+	CHAIN_MAP_ONLY,		/* zeroed, in the map only */
+	CHAIN_DEFERRED,		/* it has to wait, or to read first */
+	CHAIN_FAILED,
+};
 
 /** chain_remap() - DM_MAPIO_*; past the gate, for the guest */
 int chain_remap(struct chain_att *att, struct bio *bio);

@@ -3,8 +3,8 @@
  * Trace events, in /sys/kernel/tracing/events/dm_chain: what became of a bio, what was
  * copied up, when a map became durable, how jobs get on, what was refused to whom.
  *
- * Numbers only in what is recorded: names are made of them when it is read. Devices are
- * those of the disk and of the layer. An event that is off costs a no-op.
+ * Devices are those of the disk and of the layer, errors negative errnos. An event that is
+ * off costs a no-op.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM dm_chain
