@@ -57,7 +57,7 @@ in_order()
 
 run_ok "make deb; lintian finds no error" make -s -C "$top" O="${O:-$top/build}" deb
 output | sed 's/^/#   /'
-cp "${O:-$top/build}"/deb/dmchain_*.deb "${O:-$top/build}"/deb/dm-chain-dkms_*.deb "$share/"
+cp "${O:-$top/build}"/deb/dmchain_*.deb "${O:-$top/build}"/deb/dm-chain-dkms_*.deb "$share/" || exit 1
 run_ok "there is a fresh Debian" "$top/tests/vm/debian-root"
 truncate -s 1G "$OUT/images"
 
