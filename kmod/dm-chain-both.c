@@ -521,7 +521,8 @@ static int zero_source(const struct locked *k)
 	if (is_raw(l))
 		return zero_raw_source(k);
 	chain_zero_range(l, k->bio, &block, &n);
-	return n ? chain_zero_blocks(k->ci, block, n, GFP_NOIO) : write_source(k);
+	return n ? chain_zero_blocks(k->ci, k->bio, block, n, GFP_NOIO) :
+		   write_source(k);
 }
 
 static void in_turn(const struct locked *k)

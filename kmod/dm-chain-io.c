@@ -53,6 +53,23 @@ int chain_rw(struct chain_att *att, enum chain_who who, u64 offset, void *buf,
 	return r;
 }
 
+void chain_punch(struct chain_att *att, sector_t sector, sector_t n)
+{
+	struct bio bio;
+	unsigned int noio;
+
+	if (!chain_can_punch(att) ||
+	    !chain_allowed(att, CHAIN_GUEST, REQ_OP_WRITE_ZEROES))
+		return;
+	noio = memalloc_noio_save();
+	bio_init(&bio, att->bdev, NULL, 0, REQ_OP_WRITE_ZEROES);
+	bio.bi_iter.bi_sector = att->data_sector + sector;
+	bio.bi_iter.bi_size = n << SECTOR_SHIFT;
+	submit_bio_wait(&bio);
+	bio_uninit(&bio);
+	memalloc_noio_restore(noio);
+}
+
 int chain_flush_dev(struct chain_att *att)
 {
 	struct bio bio;

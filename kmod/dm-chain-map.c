@@ -7,7 +7,8 @@
  * blocks that it doesn't hold goes there, too, under a block lock, and the map
  * says so when the data has been written. What has to wait, or to read first,
  * goes to the slow path (dm-chain-slow.c). Zeroing whole blocks changes the
- * map and nothing else.
+ * map; where there was data, zeroes are written before, in the way that lets the
+ * device give up the space.
  *
  * Nothing here sleeps, and nothing is allocated in a way that could.
  *
@@ -21,6 +22,11 @@
  * flush that arrives later takes it along. A FUA write ends when a round has
  * made its state durable; it passes straight down only if its blocks' states
  * are durable already and no lock says that they might just be changing.
+ *
+ * Space is given back before the state says zero, and so before that is durable: a cut
+ * finds data of before, or zeroes, sector by sector, which is what a discard under
+ * way may leave. For the same reason reads and writes in place need not be waited
+ * for. A REQ_OP_DISCARD, of which a device may make anything, would have to wait for both.
  */
 #include "dm-chain.h"
 #include "trace.h"
@@ -92,8 +98,13 @@ static void write_end_io(struct bio *bio)
 
 	bio->bi_end_io = cb->end_io;
 	bio->bi_private = cb->private;
+	if (cb->nr && cb->state == DM_CHAIN_ZERO) {
+		/* What can't be given back is just not given back. */
+		bio->bi_status = BLK_STS_OK;
+		bio->bi_opf = cb->opf;
+	}
 	if (cb->nr && !bio->bi_status)
-		chain_meta_set(cb->att->layer, cb->block, cb->nr, DM_CHAIN_DATA);
+		chain_meta_set(cb->att->layer, cb->block, cb->nr, cb->state);
 	if (cb->nr_locked)
 		chain_unlock_blocks(ci->disk, cb->lock, cb->nr_locked);
 	chain_end_write(cb->att, bio, cb->fua);
@@ -109,6 +120,7 @@ void chain_hook_write(struct chain_inst *ci, struct chain_att *att,
 	cb->att = att;
 	cb->block = block;
 	cb->nr = nr;
+	cb->state = DM_CHAIN_DATA;
 	cb->lock = lock;
 	cb->nr_locked = nr_locked;
 	cb->end_io = bio->bi_end_io;
@@ -311,8 +323,26 @@ static u64 zeroes_below(struct chain_inst *ci, u64 block, u64 n)
 	return state == DM_CHAIN_ZERO ? sector_to_block(l, s) : 0;
 }
 
-int chain_zero_blocks(struct chain_inst *ci, u64 block, u64 n, gfp_t gfp)
+/* Who zeroes may want the space to stay. */
+static bool may_punch(const struct chain_inst *ci, const struct bio *bio)
 {
+	return !(bio->bi_opf & REQ_NOUNMAP) && chain_can_punch(chain_top(ci));
+}
+
+static void punch_blocks(struct chain_inst *ci, u64 block, u64 n)
+{
+	const struct chain_layer *l = chain_top(ci)->layer;
+	sector_t sector = block_to_sector(l, block);
+
+	/* The last block may end behind the layer. */
+	chain_punch(chain_top(ci), sector,
+		    min(block_to_sector(l, n), l->size - sector));
+}
+
+int chain_zero_blocks(struct chain_inst *ci, const struct bio *bio, u64 block,
+		      u64 n, gfp_t gfp)
+{
+	bool punch = gfpflags_allow_blocking(gfp) && may_punch(ci, bio);
 	struct chain_layer *l = chain_top(ci)->layer;
 	unsigned int state;
 	u64 run, skip;
@@ -331,6 +361,8 @@ int chain_zero_blocks(struct chain_inst *ci, u64 block, u64 n, gfp_t gfp)
 		r = chain_statemap_prepare(&l->map, block, run, DM_CHAIN_ZERO, gfp);
 		if (r)
 			return r;
+		if (state == DM_CHAIN_DATA && punch)
+			punch_blocks(ci, block, run);
 		chain_meta_set(l, block, run, DM_CHAIN_ZERO);
 	}
 	return 0;
@@ -357,25 +389,67 @@ static void clip_zero(const struct chain_layer *l, struct bio *bio, u64 *block, 
 	chain_clip(bio, block_to_sector(l, *block + *n) - bio->bi_iter.bi_sector);
 }
 
-/* The whole blocks in a discard, or a write-zeroes of whole blocks. */
-static int map_zero(struct chain_inst *ci, struct bio *bio)
+/* Blocks that have data, all of them: the bio has nothing else in it. */
+static int zero_data(struct chain_inst *ci, struct bio *bio, u64 block, u64 n)
 {
-	struct chain_layer *l = chain_top(ci)->layer;
-	u64 block, n;
-	int r;
+	struct chain_att *top = chain_top(ci);
+	struct chain_layer *l = top->layer;
+	unsigned int state;
 
-	clip_zero(l, bio, &block, &n);
-	if (!n)
-		return end(bio, BLK_STS_OK);
 	if (!chain_locks_try(&ci->disk->locks, block, n))
 		return defer(ci, bio);
-	r = chain_zero_blocks(ci, block, n, GFP_NOWAIT | __GFP_NOWARN);
+	/* What they have under the lock stays until we set it. */
+	if (chain_statemap_run(&l->map, block, n, &state) < n ||
+	    state != DM_CHAIN_DATA ||
+	    chain_statemap_prepare(&l->map, block, n, DM_CHAIN_ZERO,
+				   GFP_NOWAIT | __GFP_NOWARN)) {
+		chain_unlock_blocks(ci->disk, block, n);
+		return defer(ci, bio);
+	}
+	chain_hook_write(ci, top, bio, block, n, block, n);
+	chain_bio(bio)->state = DM_CHAIN_ZERO;
+	chain_bio(bio)->opf = bio->bi_opf;
+	bio->bi_opf = (bio->bi_opf & ~REQ_OP_MASK) | REQ_OP_WRITE_ZEROES;
+	return chain_remap(top, bio);
+}
+
+static int zero_in_map(struct chain_inst *ci, struct bio *bio, u64 block, u64 n)
+{
+	int r;
+
+	if (!chain_locks_try(&ci->disk->locks, block, n))
+		return defer(ci, bio);
+	r = chain_zero_blocks(ci, bio, block, n, GFP_NOWAIT | __GFP_NOWARN);
 	chain_unlock_blocks(ci->disk, block, n);
 	if (r)
 		return defer(ci, bio);
 	trace_dm_chain_io(bio, chain_top(ci)->bdev->bd_dev, CHAIN_MAP_ONLY);
 	chain_end_write(chain_top(ci), bio, bio->bi_opf & REQ_FUA);
 	return DM_MAPIO_SUBMITTED;
+}
+
+/* The whole blocks in a discard, or a write-zeroes of whole blocks. */
+static int map_zero(struct chain_inst *ci, struct bio *bio)
+{
+	struct chain_layer *l = chain_top(ci)->layer;
+	unsigned int state;
+	sector_t head;
+	u64 block, n;
+
+	clip_zero(l, bio, &block, &n);
+	if (!n)
+		return end(bio, BLK_STS_OK);
+	if (!may_punch(ci, bio))
+		return zero_in_map(ci, bio, block, n);
+	head = block_to_sector(l, block) - bio->bi_iter.bi_sector;
+	if (head) {
+		chain_clip(bio, head);
+		return end(bio, BLK_STS_OK);
+	}
+	n = chain_statemap_run(&l->map, block, n, &state);
+	chain_clip(bio, block_to_sector(l, n));
+	return state == DM_CHAIN_DATA ? zero_data(ci, bio, block, n) :
+					zero_in_map(ci, bio, block, n);
 }
 
 /*

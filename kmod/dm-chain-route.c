@@ -477,7 +477,7 @@ static int zero_run(const struct locked *k, sector_t sector, sector_t n)
 	u64 block = sector_to_block(l, sector);
 	u64 blocks = sector_to_block(l, n + block_sectors(l) - 1);
 
-	return chain_zero_blocks(k->ci, block, blocks, GFP_NOIO);
+	return chain_zero_blocks(k->ci, k->bio, block, blocks, GFP_NOIO);
 }
 
 static int zero_blocks(const struct locked *k, sector_t sector, sector_t end)

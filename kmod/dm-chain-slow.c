@@ -417,7 +417,7 @@ static void slow_zero(struct chain_bio *cb, struct bio *bio)
 		return;
 	/* A discard is a hint; who wants zeroes written is told. */
 	if (bio_op(bio) == REQ_OP_DISCARD || !any_damaged(l, block, n))
-		r = chain_zero_blocks(ci, block, n, GFP_NOIO);
+		r = chain_zero_blocks(ci, bio, block, n, GFP_NOIO);
 	chain_unlock_blocks(ci->disk, block, n);
 	finish(ci, bio, r);
 }

@@ -310,6 +310,8 @@ struct chain_disk {
  * @iter: of a routed write, to be done again elsewhere if it fails
  * @srcu: of a counted read
  * @fua: the bio waits for the map as a flush does
+ * @state: of those @nr blocks when it ends well; zero: also if it doesn't
+ * @opf: of a bio that goes down as a write-zeroes, what it had before
  * @to_top: a routed write that the base refused
  * @missed: mirrored: the target does not have it
  * @then: in a meta's list of waiters: what is done at the end of the round; NULL:
@@ -332,8 +334,10 @@ struct chain_bio {
 	u32 nr;
 	u32 nr_locked;
 	struct bvec_iter iter;
+	blk_opf_t opf;
 	int srcu;
 	bool fua;
+	u8 state;
 	bool to_top;
 	bool missed;
 	void (*then)(struct chain_bio *cb, blk_status_t status);
@@ -418,6 +422,30 @@ static inline bool chain_allowed(const struct chain_att *att,
 		return true;
 	return __chain_refuse(att, who);
 }
+
+/**
+ * chain_can_punch() - can a device give space back, and reads zeroes there?
+ * @att: attachment
+ *
+ * Context: any.
+ */
+static inline bool chain_can_punch(const struct chain_att *att)
+{
+	return bdev_max_discard_sectors(att->bdev) &&
+	       bdev_write_zeroes_sectors(att->bdev);
+}
+
+/**
+ * chain_punch() - zero sectors of a layer, so that its device can give space back
+ * @att: through which attachment, for the guest
+ * @sector: first sector of the layer's data
+ * @n: sectors, below 4 GiB
+ *
+ * Best effort: where the device can't, nothing happens, or a part.
+ *
+ * Context: process, may sleep; NOIO inside.
+ */
+void chain_punch(struct chain_att *att, sector_t sector, sector_t n);
 
 /**
  * chain_rw() - read or write memory of the target's own and wait
@@ -997,8 +1025,18 @@ sector_t chain_touched(const struct chain_inst *ci, const struct bio *bio,
 void chain_zero_range(const struct chain_layer *l, const struct bio *bio,
 		      u64 *block, u64 *n);
 
-/** chain_zero_blocks() - let locked blocks read zeroes; -ENOMEM: do it again */
-int chain_zero_blocks(struct chain_inst *ci, u64 block, u64 n, gfp_t gfp);
+/**
+ * chain_zero_blocks() - let blocks of the top read zeroes
+ * @ci: table
+ * @bio: for which this is done
+ * @block: first block; all are locked by the caller
+ * @n: blocks
+ * @gfp: with one that may block, space goes back to the store where there was data
+ *
+ * Return: 0; -ENOMEM: some of them may not, do it again.
+ */
+int chain_zero_blocks(struct chain_inst *ci, const struct bio *bio, u64 block,
+		      u64 n, gfp_t gfp);
 
 /* dm-chain-slow.c: bios that have to wait */
 void chain_defer(struct chain_inst *ci, struct bio *bio);
