@@ -263,7 +263,9 @@ static int cancel_left(struct order *o)
 
 static int cancel(struct order *o)
 {
-	struct job_waiting w = { .id = o->e->job.id };
+	struct job_waiting w = {
+		.id = o->e->job.id, .show = isatty(STDERR_FILENO),
+	};
 	int end, ret;
 
 	if (o->e->left)
