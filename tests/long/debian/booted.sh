@@ -66,7 +66,7 @@ is "$(dmchain job list a --json | jq -r '.[-1].type')" stream "it does"
 
 run_ok "lsblk" lsblk -o NAME,TYPE,FSTYPE,MOUNTPOINTS
 like "$(output)" "loop[0-9]+ +loop +dm_chain_layer" "lsblk: a layer is one"
-like "$(output)" "─a +dm .*/srv/a" "lsblk: the disk, where it is mounted"
+like "$(output)" "─a +dmchain .*/srv/a" "lsblk: the disk, where it is mounted"
 output | sed 's/^/#   /'
 run_ok "dmsetup ls --tree" dmsetup ls --tree
 like "$(output)" $'a \\(25[0-9]:[0-9]+\\)\n.*\\(7:[0-9]+\\)' "dmsetup: the disk and its loop devices"
@@ -94,7 +94,7 @@ is "$(udevadm info -q property /dev/mapper/a | grep -c ID_FS_)" 0 "and nobody lo
 # --- by hand, with systemd
 
 run_ok "stop a disk" systemctl stop dmchain@a.service
-is "$(dmchain list --json)" "[]" "what lies on it went before it did"
+is "$(dmchain list --json | jq -c .)" "[]" "what lies on it went before it did"
 is "$(systemctl is-active srv-a.mount srv-b.mount srv-images.mount | xargs)" "inactive inactive active" \
 	"nothing of it is mounted"
 is "$(journalctl -q -b -o cat | grep -c 'dmchain: [ab]: ')" 0 "nothing was in the way"
