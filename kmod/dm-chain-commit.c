@@ -1041,6 +1041,7 @@ static void let_go(struct chain_inst *ci, void *arg)
 	job->unbound = true;
 }
 
+/* Claimed, and busy up to the commit point: its layers stay where they are. */
 static int finish_claimed(struct chain_job *job)
 {
 	struct chain_att *top = top_att(job);
@@ -1048,11 +1049,8 @@ static int finish_claimed(struct chain_job *job)
 		.first = job->t, .n = job->b - job->t, .above = job->over,
 		.also = let_go, .arg = job,
 	};
-	int r = chain_job_enter(job);
+	int r = free_base(job);
 
-	if (r)
-		return r;
-	r = free_base(job);
 	if (!r)
 		r = relink_over(job);
 	chain_job_leave(job);
@@ -1060,7 +1058,8 @@ static int finish_claimed(struct chain_job *job)
 		return r;
 	drop.limit = job->over->hdr.limit >> SECTOR_SHIFT;
 	chain_drop_layers(job->ci, &drop);
-	if (!chain_job_enter(job)) {
+	/* T is nobody's now: if the disk goes, it is left with its record. */
+	if (chain_job_try_enter(job)) {
 		end_record(job, top);
 		chain_job_leave(job);
 	}
@@ -1074,7 +1073,7 @@ static int commit_finish(struct chain_job *job)
 	/* The disk has moved on by a pivot. */
 	if (is_active(job))
 		return 0;
-	r = chain_job_claim(job);
+	r = chain_job_claim_enter(job);
 	if (r)
 		return r;
 	r = finish_claimed(job);

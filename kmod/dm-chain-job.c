@@ -24,7 +24,12 @@
  * Busy: a job does I/O only between chain_job_enter() and chain_job_leave().
  * presuspend asks those who are busy to hurry, postsuspend waits for them and
  * lets nobody enter until resume. What a busy job waits for must not need a
- * resume, and who waits for a suspend, a claim or another job is not busy.
+ * resume, and who waits for a suspend, a claim or another job is not busy. Who has
+ * the claim never waits to enter: a removal that has stopped the jobs waits for
+ * the claim to go.
+ *
+ * A job that is ready is on offer, and who takes it for a pivot has it until that has
+ * ended, whatever happens meanwhile: the thread does nothing, a cancel is refused.
  *
  * Locking: registry_mutex for the list of jobs and whose they are; job->lock
  * (spin) for state and verbs; disk->jobs_lock (spin, irq) for who is busy.
@@ -89,6 +94,11 @@ int chain_job_enter(struct chain_job *job)
 				!READ_ONCE(d->jobs_stop) || READ_ONCE(job->dying));
 	}
 	return -ENODEV;
+}
+
+bool chain_job_try_enter(struct chain_job *job)
+{
+	return try_enter(job->disk);
 }
 
 void chain_job_leave(struct chain_job *job)
@@ -340,6 +350,16 @@ void chain_job_unclaim(struct chain_job *job)
 	chain_unclaim(job->disk);
 }
 
+int chain_job_claim_enter(struct chain_job *job)
+{
+	int r = chain_job_claim(job);
+
+	if (r || try_enter(job->disk))
+		return r;
+	chain_job_unclaim(job);
+	return -EBUSY;
+}
+
 int chain_job_claim_wait(struct chain_job *job, bool cancellable)
 {
 	int r;
@@ -503,14 +523,50 @@ static bool ends_by_user(const struct chain_job *job)
 	       job->type == DM_CHAIN_JOB_MIRROR;
 }
 
+static void offer(struct chain_job *job)
+{
+	spin_lock(&job->lock);
+	job->status = DM_CHAIN_JOB_READY;
+	job->offer = CHAIN_OFFERED;
+	spin_unlock(&job->lock);
+	chain_job_event(job, DM_CHAIN_JOB_EVENT_STATUS);
+}
+
+/* false: a pivot was faster. */
+static bool withdraw(struct chain_job *job)
+{
+	bool mine;
+
+	spin_lock(&job->lock);
+	mine = job->offer != CHAIN_TAKEN;
+	if (mine)
+		job->offer = CHAIN_NO_OFFER;
+	spin_unlock(&job->lock);
+	return mine;
+}
+
+/*
+ * Nothing but its end is of any interest while a pivot has the job: it decides
+ * by what there is to move, which only we could hide from it, and has the
+ * disk's claim, which we would wait for to end.
+ */
+static bool no_longer_ready(struct chain_job *job)
+{
+	if (READ_ONCE(job->pivoted))
+		return true;
+	return READ_ONCE(job->offer) != CHAIN_TAKEN &&
+	       (ended(job) || job->ops->more(job));
+}
+
 /* Ready: until the pivot, or until there is something to move again. */
 static int wait_ready(struct chain_job *job)
 {
-	set_status(job, DM_CHAIN_JOB_READY);
+	offer(job);
 	/* Who writes to the top because the base refused can't wake us up. */
-	while (!READ_ONCE(job->pivoted) && !ended(job) && !job->ops->more(job))
-		wait_event_idle_timeout(job->wait, READ_ONCE(job->pivoted) ||
-					ended(job) || job->ops->more(job), HZ);
+	do {
+		while (!no_longer_ready(job))
+			wait_event_idle_timeout(job->wait, no_longer_ready(job), HZ);
+	} while (!withdraw(job));
 	if (READ_ONCE(job->pivoted))
 		return 0;
 	job->ready = !job->ops->more(job);
@@ -1131,8 +1187,9 @@ static struct chain_job *take_ready(struct chain_disk *d, int *error)
 			continue;
 		*error = -EAGAIN;
 		spin_lock(&job->lock);
-		if (job->status == DM_CHAIN_JOB_READY && !ended(job) &&
+		if (job->offer == CHAIN_OFFERED && !ended(job) &&
 		    !job->ops->more(job)) {
+			job->offer = CHAIN_TAKEN;
 			job->status = DM_CHAIN_JOB_PENDING;
 			refcount_inc(&job->ref);
 			*error = 0;
@@ -1153,6 +1210,7 @@ static void pivoted(struct chain_job *job, int error)
 		job->status = DM_CHAIN_JOB_READY;
 	else
 		WRITE_ONCE(job->pivoted, true);
+	WRITE_ONCE(job->offer, error ? CHAIN_OFFERED : CHAIN_NO_OFFER);
 	spin_unlock(&job->lock);
 	wake_up_all(&job->wait);
 	if (!error)
@@ -1203,6 +1261,7 @@ void chain_jobs_exit(void)
 }
 
 CHAIN_EXPORT_FOR_KUNIT(chain_job_run);
+CHAIN_EXPORT_FOR_KUNIT(chain_jobs_pivot);
 CHAIN_EXPORT_FOR_KUNIT(chain_job_apply);
 CHAIN_EXPORT_FOR_KUNIT(chain_job_fill);
 CHAIN_EXPORT_FOR_KUNIT(chain_job_done);

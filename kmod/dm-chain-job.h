@@ -188,6 +188,12 @@ struct chain_punch {
 	unsigned long cookie;
 };
 
+enum chain_offer {
+	CHAIN_NO_OFFER,
+	CHAIN_OFFERED,		/* it is ready, and does nothing */
+	CHAIN_TAKEN,		/* by a pivot */
+};
+
 /**
  * struct chain_job - a stream, commit or mirror
  * @list: of all jobs; registry_mutex
@@ -232,6 +238,7 @@ struct chain_punch {
  * @dying: the disk goes: end at once, touch nothing
  * @held: prepared; waits for the second start
  * @pivoted: the disk has moved on
+ * @offer: whether a pivot may take it, or has it
  * @due_ns: before that, speed limit and share let nothing happen
  * @wait: of the thread, for any of these to change
  * @task: the thread
@@ -298,6 +305,7 @@ struct chain_job {
 	bool dying;
 	bool held;
 	bool pivoted;
+	enum chain_offer offer;
 	u64 due_ns;
 	wait_queue_head_t wait;
 
@@ -346,6 +354,12 @@ bool chain_job_sync_due(struct chain_job *job);
  * chain_job_leave(). 0, or -ENODEV: the disk goes.
  */
 int chain_job_enter(struct chain_job *job);
+
+/* chain_job_try_enter(): false: it is suspended, or about to be. For who has the claim. */
+bool chain_job_try_enter(struct chain_job *job);
+
+/* chain_job_claim_enter(): both at once. 0, -ENODEV, or -EBUSY: neither, try again. */
+int chain_job_claim_enter(struct chain_job *job);
 void chain_job_leave(struct chain_job *job);
 
 /** chain_job_total() - so many bytes there are to do */

@@ -420,18 +420,15 @@ static int stream_finish(struct chain_job *job)
 	struct chain_drop drop = {
 		.above = job->into, .also = let_go, .arg = job,
 	};
-	int r = chain_job_claim(job);
+	int r = chain_job_claim_enter(job);
 
 	if (r)
 		return r;
-	r = chain_job_enter(job);
-	if (!r) {
-		/* Claimed, entered: its layers stay where they are. */
-		drop.first = job->t + 1;
-		drop.n = job->b - job->t - 1;
-		r = write_link(job);
-		chain_job_leave(job);
-	}
+	/* Claimed, entered: its layers stay where they are. */
+	drop.first = job->t + 1;
+	drop.n = job->b - job->t - 1;
+	r = write_link(job);
+	chain_job_leave(job);
 	if (!r) {
 		drop.limit = job->hdr->limit >> SECTOR_SHIFT;
 		chain_drop_layers(job->ci, &drop);

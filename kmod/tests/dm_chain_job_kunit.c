@@ -22,6 +22,9 @@ struct fixture {
 	unsigned int steps, skips, finishes, settled, resumes;
 	u32 at_finish;			/* status then */
 	bool more;
+	unsigned int steps_then;	/* in a pivot */
+	u32 at_pivot;
+	int cancel_then;
 	struct completion done;
 	int result;
 };
@@ -75,6 +78,22 @@ static bool fake_more(struct chain_job *job)
 	return READ_ONCE(of(job)->more);
 }
 
+/* For longer than a job sleeps: it has something to move, and is told to end. */
+static int fake_pivot(struct chain_member *m, unsigned int nr)
+{
+	struct dm_chain_job_verb v = { .verb = DM_CHAIN_VERB_CANCEL };
+	struct fixture *f = of(m->job);
+
+	WRITE_ONCE(f->more, true);
+	wake_up_all(&f->job.wait);
+	msleep(1500);
+	f->cancel_then = chain_job_apply(&f->job, &v);
+	msleep(100);
+	f->steps_then = f->steps;
+	f->at_pivot = f->job.status;
+	return READ_ONCE(f->more) ? -EAGAIN : 0;
+}
+
 static const struct chain_job_ops fake_ops = {
 	.prepare = fake_prepare,
 	.step = fake_step,
@@ -83,6 +102,7 @@ static const struct chain_job_ops fake_ops = {
 	.finish = fake_finish,
 	.settle = fake_settle,
 	.more = fake_more,
+	.pivot = fake_pivot,
 };
 
 static struct fixture *make(struct kunit *test, u32 type, u32 on_error)
@@ -245,6 +265,37 @@ static void job_ready(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, f->finishes, 0);
 }
 
+/*
+ * What comes while a pivot has it has to wait: a job that went on would hide from
+ * the pivot that there is something to move, and one that ended would wait for it.
+ */
+static void job_pivot_keeps(struct kunit *test)
+{
+	struct fixture *f = make(test, DM_CHAIN_JOB_ACTIVE_COMMIT, DM_CHAIN_ON_ERROR_REPORT);
+	struct chain_inst ci = { .disk = &f->disk };
+	struct chain_member m = { .ci = &ci };
+
+	INIT_LIST_HEAD(&f->disk.jobs);
+	list_add(&f->job.on_disk, &f->disk.jobs);
+	refcount_set(&f->job.ref, 1);
+	f->job.installed = true;
+	KUNIT_EXPECT_EQ(test, chain_jobs_pivot(&m, 1), -EAGAIN);
+	KUNIT_EXPECT_NULL(test, m.job);
+	begin(test, f);
+	reaches(test, f, DM_CHAIN_JOB_READY);
+	KUNIT_EXPECT_EQ(test, chain_jobs_pivot(&m, 1), -EAGAIN);
+	KUNIT_EXPECT_EQ(test, f->steps_then, 1);
+	KUNIT_EXPECT_EQ(test, f->at_pivot, DM_CHAIN_JOB_PENDING);
+	KUNIT_EXPECT_EQ(test, f->cancel_then, -EBUSY);
+	/* Now it moves that, and is ready again. */
+	for (unsigned int i = 0; i < 500 && READ_ONCE(f->settled) < 2; i++)
+		msleep(20);
+	reaches(test, f, DM_CHAIN_JOB_READY);
+	KUNIT_EXPECT_EQ(test, f->steps, 2);
+	KUNIT_EXPECT_EQ(test, verb(f, DM_CHAIN_VERB_CANCEL, 0), 0);
+	ends(test, f, -ECANCELED);
+}
+
 /* Its copy is whole if it was cancelled when nothing was left to move. */
 static void job_cancelled_ready(struct kunit *test)
 {
@@ -361,6 +412,7 @@ static struct kunit_case job_cases[] = {
 	KUNIT_CASE(job_tries_again),
 	KUNIT_CASE(job_policies),
 	KUNIT_CASE(job_ready),
+	KUNIT_CASE(job_pivot_keeps),
 	KUNIT_CASE(job_cancelled_ready),
 	KUNIT_CASE(job_paused),
 	KUNIT_CASE(job_dies),
