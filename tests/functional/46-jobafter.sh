@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=200 group=jobs
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=400 group=jobs
 #
 # What a commit of lower layers leaves: its top still shows what it did, by way of
 # its record, and may become a disk of its own. Nothing that is done with that disk
@@ -114,5 +114,51 @@ refused 3 "another table is loaded .*dmchain recover" "a table that somebody els
 run_ok "and recover drops it" dmchain recover k
 run_ok "then it can begin" dmchain stream k
 dmchain close k
+
+# --- The disk is removed while a commit ends: its headers take their time
+
+# slow N SIZE: a device s$N whose writes take longer, N.store below it
+slow()
+{
+	local loop
+	truncate -s "$2" $1.store
+	loop=$(losetup --show -f $1.store)
+	dmsetup create s$1 --table "0 $(blockdev --getsz "$loop") delay $loop 0 0 $loop 0 100"
+}
+
+pending()
+{
+	[ "$(json '.[-1].status' dmchain job list d)" != running ]
+}
+
+for n in 0 1 2; do
+	slow $n 24M
+done
+for late in 0 0.1 0.2 0.3 0.4 0.5 0.7 0.9; do
+	dmchain create /dev/mapper/s0 --size 4M >/dev/null
+	dmchain open d /dev/mapper/s0
+	fill d 0 1 a
+	dmchain snapshot d=/dev/mapper/s1 >/dev/null
+	fill d 1 1 b
+	dmchain snapshot d=/dev/mapper/s2 >/dev/null
+	fill d 2 1 c
+	seen=$(contents d)
+	dmchain commit d --top /dev/mapper/s1 --base /dev/mapper/s0 --background >/dev/null
+	wait_for 60 pending
+	sleep $late
+	# It can't be killed where it hangs
+	dmsetup remove d >/dev/null 2>&1 &
+	wait_for 60 eval "! kill -0 $!" || fail "removed $late s into the end of a commit: it ends" "$(dmsetup info d)"
+	run_ok "removed $late s into the end of a commit: opens" dmchain open d /dev/mapper/s2 --force
+	is "$(contents d)" "$seen" "removed $late s into the end of a commit: as what it was"
+	dmchain close d
+	for n in 0 1 2; do
+		dd if=/dev/zero of=/dev/mapper/s$n bs=1M count=2 oflag=direct status=none
+	done
+done
+for n in 0 1 2; do
+	dmsetup remove s$n
+	losetup -d "$(losetup -n -O NAME -j $n.store)"
+done
 
 done_testing_jobs

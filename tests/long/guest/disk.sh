@@ -39,6 +39,11 @@ share()
 	qmp '{ "execute": "block-export-add", "arguments": { "type": "nbd", "id": "export", "node-name": "disk", "name": "vm", "writable": true } }'
 }
 
+stop_daemon()
+{
+	kill -KILL $daemon 2>/dev/null || :
+}
+
 serve()
 {
 	mkfifo "$TMP/qmp.in" "$TMP/qmp.out"
@@ -48,7 +53,7 @@ serve()
 		--chardev "pipe,id=qmp,path=$TMP/qmp" --monitor chardev=qmp \
 		>"$TMP/daemon.out" 2>&1 &
 	daemon=$!
-	on_exit kill -KILL $daemon
+	on_exit stop_daemon
 	qmp_open "$TMP/qmp"
 }
 
@@ -58,6 +63,7 @@ card=$(basename "$(echo /sys/bus/virtio/drivers/virtio_net/virtio*/net/*)")
 ip addr add 10.0.2.15/24 dev "$card" && ip link set "$card" up
 mke2fs -q -t ext4 -L store /dev/vdc && mkdir -p /srv/store && mount /dev/vdc /srv/store
 on_exit umount /srv/store
+on_exit cd /
 cd /srv/store || exit 1
 
 run_ok "create" dmchain create vm.img --backing /dev/vdb --backing-format raw --max-size 16G
