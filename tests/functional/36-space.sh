@@ -76,9 +76,20 @@ for block in 4K 64K 1M; do
 	zeroed $first $((last - first))
 	same "$block: no whole block at its ends"
 
+	# Nor if the discard comes from a device that begins amid a block
+	dmsetup create part --table "0 $((30 << 11)) linear /dev/mapper/d 3"
+	at=$(((20 << 20) + 3 * 512))
+	first=$(((at + bytes - 1) / bytes * bytes))
+	last=$(((at + (3 << 20)) / bytes * bytes))
+	gives "$block: a device that begins amid a block" $(((last - first) >> 10)) \
+		$(((last - first) >> 10)) blkdiscard -o 20M -l 3M /dev/mapper/part
+	dmsetup remove part
+	zeroed $first $((last - first))
+	same "$block: a device that begins amid a block"
+
 	# Blocks that the top has, and some that only the base has
-	gives "$block: data and none" 2048 2048 blkdiscard -o 22M -l 6M /dev/mapper/d
-	zeroed 22M 6M
+	gives "$block: data and none" 1024 1024 blkdiscard -o 23M -l 5M /dev/mapper/d
+	zeroed 23M 5M
 	same "$block: data and none"
 
 	# One block has data, the next one none
