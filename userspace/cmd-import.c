@@ -149,15 +149,52 @@ static int name_lower(struct import *m, const char *folder)
 	return ret;
 }
 
+static int is_source(const struct import *m, const char *path)
+{
+	return msg_fail(EXIT_REFUSED,
+			"%s: holds %s, which the import reads; choose another device",
+			m->dest, path);
+}
+
+/* Nobody gives up what is to be read, whatever else --overwrite allows. */
+static int check_no_source(const struct import *m)
+{
+	struct image dest = { .is_bdev = true };
+	struct stat st;
+	unsigned int i;
+
+	if (arg_stat(m->dest, &st))
+		return 0;	/* opening it will tell */
+	dest.dev = st.st_rdev;
+	for (i = 0; i < m->src.nr; i++) {
+		const struct qimage *q = &m->src.images[i];
+		struct image img = {
+			.is_bdev = q->is_bdev, .dev = q->dev, .ino = q->ino,
+		};
+
+		if (image_same(&dest, &img))
+			return is_source(m, q->path);
+	}
+	for (i = 0; i < m->below.nr; i++)
+		if (image_same(&dest, &m->below.images[i]))
+			return is_source(m, m->below.images[i].path);
+	return 0;
+}
+
+static int check_device(const struct import *m)
+{
+	if (m->overwrite)
+		return check_no_source(m);
+	return msg_fail(EXIT_FAILED,
+			"%s: is a device, and would lose its contents; if it may, say --overwrite",
+			m->dest);
+}
+
 static int check_free(const struct import *m)
 {
 	unsigned int i;
-	int ret = 0;
+	int ret = m->t[0].device ? check_device(m) : 0;
 
-	if (m->t[0].device && !m->overwrite)
-		ret = msg_fail(EXIT_FAILED,
-			       "%s: is a device, and would lose its contents; if it may, say --overwrite",
-			       m->dest);
 	for (i = m->t[0].device; i < m->nr && !ret; i++)
 		if (!m->src.images[i].raw)
 			ret = newfile_free(m->t[i].path);

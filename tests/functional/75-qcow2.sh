@@ -269,6 +269,22 @@ is "$(head -c 1M disk | tr -d '\0' | wc -c)" 0 "device: is untouched"
 run_ok "device: import" dmchain import src/top.qcow2 "$loop" --overwrite --lower-in again --verify
 same_bytes "device: the same" src/top.qcow2 "$loop"
 losetup -d "$loop"
+# What is read is not given up, by whatever name
+sum=$(sums src/base.qcow2 src/mid.qcow2)
+loop=$(losetup -f --show src/base.qcow2)
+other=$(losetup -f --show src/base.qcow2)
+refused 3 'which the import reads' "device: not onto its own source" dmchain import "$loop" "$loop" --overwrite
+refused 3 'which the import reads' "device: nor by another loop device" dmchain import "$other" "$loop" --overwrite
+refused 3 'which the import reads' "device: nor onto what is below it" \
+	dmchain import src/mid.qcow2 "$loop" --overwrite --lower-in again
+run_ok "device: a layer for --onto" dmchain import src/base.qcow2 again/onto.img
+losetup -d "$other"
+other=$(losetup -f --show again/onto.img)
+refused 3 'which the import reads' "device: nor onto the layer of --onto" \
+	dmchain import src/mid.qcow2 "$other" --overwrite --onto again/onto.img
+losetup -d "$loop" "$other"
+is "$(sums src/base.qcow2 src/mid.qcow2)" "$sum" "device: its source is untouched"
+rm again/onto.img
 (sleep 30 | qemu-io -f qcow2 src/top.qcow2 >/dev/null 2>&1) &
 holder=$!
 wait_for 20 pidof qemu-io
