@@ -320,6 +320,9 @@ int image_open_file(struct image *img, int flags)
 		ret = open_file(img, flags);
 	if (!ret)
 		ret = lock_file(img);
+	/* Who had the lock before may have made a disk of it, and holds it now. */
+	if (!ret && img->writable)
+		ret = refuse_holder(img);
 	/*
 	 * A machine that crashed may have left in a cache what is about to be
 	 * read. Nothing may be built on what a power cut could still take back.

@@ -8,12 +8,19 @@
 #include <string.h>
 
 /* A disk writes the parent: only a snapshot can freeze it. */
-static int refuse_open_parent(const char *path, const char *disk,
+static int refuse_open_parent(const struct image *parent, const char *path,
 			      const char *child)
 {
-	return msg_fail(EXIT_REFUSED,
-			"%s: open read-write as part of disk %s; take a snapshot instead (dmchain snapshot %s=%s)",
-			path, disk, disk, child);
+	char *disk = NULL;
+	int ret = disk_holding(parent, true, &disk);
+
+	if (ret || !disk)
+		return ret;
+	ret = msg_fail(EXIT_REFUSED,
+		       "%s: open read-write as part of disk %s; take a snapshot instead (dmchain snapshot %s=%s)",
+		       path, disk, disk, child);
+	free(disk);
+	return ret;
 }
 
 /*
@@ -31,10 +38,8 @@ static int parent_mode(const char *path, uint32_t format, const char *child,
 	if (!ret)
 		ret = image_identify(&probe);
 	if (!ret)
-		ret = disk_holding(&probe, true, &disk);
-	if (!ret && disk)
-		ret = refuse_open_parent(path, disk, child);
-	else if (!ret && format == DM_CHAIN_FORMAT_CHAIN)
+		ret = refuse_open_parent(&probe, path, child);
+	if (!ret && format == DM_CHAIN_FORMAT_CHAIN)
 		ret = disk_holding(&probe, false, &disk);
 	if (!ret && format == DM_CHAIN_FORMAT_CHAIN && !disk)
 		*flags |= IMAGE_TRY_WRITE;
@@ -48,7 +53,15 @@ int parent_open(struct image *parent, const char *path, uint32_t format,
 {
 	int flags, ret = parent_mode(path, format, child, &flags);
 
-	return ret ? ret : image_open(parent, path, format, flags);
+	if (!ret)
+		ret = image_open(parent, path, format, flags);
+	/* It may have become a disk's top while its lock was waited for. */
+	if (ret || parent->writable)
+		return ret;
+	ret = refuse_open_parent(parent, path, child);
+	if (ret)
+		image_close(parent);
+	return ret;
 }
 
 int parent_check(const struct image *parent, const char *what, bool force)

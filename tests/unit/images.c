@@ -18,7 +18,7 @@ static int setup(const char *where)
 	if (!mkdtemp(folder) || chdir(folder))
 		return -1;
 	stub_holder = NULL;
-	stub_holder_writes = false;
+	stub_holder_writes = stub_holder_late = false;
 	opt_json = false;
 	return 0;
 }

@@ -23,6 +23,8 @@
 /* stub-online.c: a part of the paths of images that the disk vm1 has */
 extern const char *stub_holder;
 extern bool stub_holder_writes;
+/* it has it only since whoever asks has opened it */
+extern bool stub_holder_late;
 
 /** images_setup() - a new folder as working directory, for each test */
 int images_setup(void **state);

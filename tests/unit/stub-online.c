@@ -12,12 +12,14 @@
 bool opt_json;
 const char *stub_holder;
 bool stub_holder_writes;
+bool stub_holder_late;
 
 int disk_holding(const struct image *img, bool writable_only, char **name)
 {
 	*name = NULL;
 	if (stub_holder && strstr(img->path, stub_holder) &&
-	    (stub_holder_writes || !writable_only))
+	    (stub_holder_writes || !writable_only) &&
+	    (!stub_holder_late || img->fd >= 0))
 		*name = strdup("vm1");
 	return 0;
 }

@@ -685,6 +685,30 @@ static void locks_and_holders(void **state)
 	assert_int_equal(open_ro("a"), 0);
 }
 
+/* Another command had the lock, and what it has made of the image is live now. */
+static void open_by_the_time_of_the_lock(void **state)
+{
+	static struct slots before, after;
+
+	(void)state;
+	assert_int_equal(run("create", "base", "--size", "8M", NULL), 0);
+	assert_int_equal(run("create", "top", BACKING("base", "chain"), NULL), 0);
+	read_both("base", &before);
+	stub_holder = "base";
+	stub_holder_writes = stub_holder_late = true;
+	assert_int_equal(run("unseal", "./base", NULL), EXIT_REFUSED);
+	assert_said("/base: in use", "disk vm1", NULL);
+	assert_int_equal(run("check", "--repair", "./base", NULL), EXIT_REFUSED);
+	assert_int_equal(run("create", "a", BACKING("base", "chain"), NULL),
+			 EXIT_REFUSED);
+	assert_int_equal(run("create", "a", BACKING("base", "raw"), NULL),
+			 EXIT_REFUSED);
+	assert_said("open read-write", "dmchain snapshot vm1=a", NULL);
+	assert_false(exists("a"));
+	read_both("base", &after);
+	assert_memory_equal(&before, &after, sizeof(before));
+}
+
 /* walk */
 
 static void parent_not_found(void **state)
@@ -1068,6 +1092,7 @@ int main(void)
 		TEST(the_stale_slot_comes_first),
 		TEST(another_writer_is_noticed),
 		TEST(locks_and_holders),
+		TEST(open_by_the_time_of_the_lock),
 		TEST(parent_not_found),
 		TEST(parent_is_another_layer),
 		TEST(parent_was_modified),
