@@ -249,6 +249,23 @@ static int check_marks(const struct mirror *m)
 	return 0;
 }
 
+/*
+ * Between the word of its source and its own header, a copy is the disk that was
+ * moved there, though it looks like one that was begun.
+ */
+static int check_no_disk(const struct mirror *m)
+{
+	bool decided = false;
+	int ret;
+
+	if (!copy_prepared(&m->img) || resumes(m))
+		return 0;
+	ret = copy_ask(&m->img, &decided);
+	if (ret || !decided)
+		return ret;
+	return unfit(m, "a pivot has made a disk of it; open that, or name another place");
+}
+
 /* The map and what the disk shows are to be what is in the image now. */
 static int check_chain(struct mirror *m)
 {
@@ -256,6 +273,8 @@ static int check_chain(struct mirror *m)
 
 	if (!ret)
 		ret = check_marks(m);
+	if (!ret)
+		ret = check_no_disk(m);
 	if (!ret && m->img.hdr.size < top(m)->size)
 		ret = too_small(m, m->img.hdr.size);
 	if (!ret)

@@ -89,6 +89,39 @@ is "$(json 'map(select(.error == "interrupted")) | length' dmchain job list d)" 
 is "$(json '.layers[0].marks | join(" ")' dmchain info d)" in-use "its mark, too"
 dmchain close d
 
+# --- a copy that a pivot has made the disk, though its own header doesn't say so yet
+
+prepared()	# prepared JOB: as a cut before the last step of the pivot leaves it
+{
+	headeredit t.img set both marks=16 job="$1" coordinator="$(headeredit 0.img get 0 uuid)" \
+		child_path="$PWD/0.img"
+}
+
+rm -f ./*.img
+dmchain create 0.img --size 8M >/dev/null
+dmchain open d 0.img
+fill d 0 8 a
+run_ok "cut in a pivot: mirror" dmchain mirror d t.img --format chain
+run_ok "cut in a pivot: pivot" dmchain pivot d
+run_ok "cut in a pivot: close" dmchain close d
+prepared "$(headeredit 0.img get 0 job)"
+before=$(sums t.img)
+dmchain create other.img --size 8M >/dev/null
+dmchain open other other.img
+refused 4 "a pivot has made a disk of it" "cut in a pivot: it is nobody's target" \
+	dmchain mirror other t.img --format chain --existing
+mv 0.img elsewhere
+refused 4 "whether it did tells layer" "cut in a pivot: nor if that can't be known" \
+	dmchain mirror other t.img --format chain --existing
+mv elsewhere 0.img
+is "$(sums t.img)" "$before" "cut in a pivot: it is what it was"
+run_ok "cut in a pivot: it opens" dmchain open d t.img
+is "$(head -c 8M /dev/mapper/d | tr -d a | wc -c)" 0 "cut in a pivot: and is the disk"
+dmchain close d
+prepared "$(printf '%032x' 7)"
+run_ok "prepared and not decided: a target" dmchain mirror other t.img --format chain --existing
+like "$(output)" "begins anew" "prepared and not decided: which begins anew"
+run_ok "close" dmchain close other
 
 # --- under load: cut off at many moments, and resumed each time
 
