@@ -7,6 +7,7 @@
 #include "offline.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -124,6 +125,40 @@ static int fill_edges(struct image *img, uint64_t offset, size_t part)
 	return 0;
 }
 
+/* Of a window that the image ends in, what is not behind its end. */
+static size_t write_size(const struct image *img, uint64_t offset, size_t part)
+{
+	size_t bytes = window_bytes(offset, part);
+	uint64_t start = offset - offset % ALIGN;
+
+	if (offset + part > img->bytes || start + bytes <= img->bytes ||
+	    img->bytes % 512)
+		return bytes;
+	return (size_t)(img->bytes - start);
+}
+
+/*
+ * A raw layer may end anywhere, and is known by its size: no write makes it longer.
+ * Where sectors have 4 KiB, less than that can't go past the page cache of a file.
+ */
+static int write_tail(struct image *img, size_t len, uint64_t offset)
+{
+	int flags = img->is_bdev ? 0 : fcntl(img->fd, F_GETFL), ret;
+
+	if (flags > 0 && fcntl(img->fd, F_SETFL, flags & ~O_DIRECT))
+		return io_failed(img, "write", offset, errno);
+	ret = write_window(img, len, offset);
+	if (flags > 0)
+		(void)fcntl(img->fd, F_SETFL, flags);
+	return ret;
+}
+
+static int write_out(struct image *img, size_t len, uint64_t offset)
+{
+	return len % ALIGN ? write_tail(img, len, offset) :
+			     write_window(img, len, offset);
+}
+
 /* @buf NULL: zeroes. */
 static int write_bytes(struct image *img, const uint8_t *buf, uint64_t len,
 		       uint64_t offset)
@@ -139,8 +174,8 @@ static int write_bytes(struct image *img, const uint8_t *buf, uint64_t len,
 			memcpy(window + skip, buf, part);
 		else
 			memset(window + skip, 0, part);
-		ret = write_window(img, window_bytes(offset, part),
-				   offset - skip);
+		ret = write_out(img, write_size(img, offset, part),
+				offset - skip);
 		if (ret)
 			return ret;
 		buf = buf ? buf + part : NULL;

@@ -71,6 +71,32 @@ is $? 0 "raw: it takes no more room"
 rm 0.img
 found 2.img "2.img 1.img there/raw" "raw"
 
+# Of a size that is no multiple of 4 KiB, which has to stay what it is
+bytes=$(((6 << 20) + 2560))
+odd()		# odd NAME TARGET ARGS...
+{
+	local name=$1
+	shift
+	run_ok "odd size: $name" dmchain mirror o "$1" --layer 1 --format raw "${@:2}"
+	cmp odd.raw "$1"
+	is $? 0 "odd size: $name: the same bytes"
+	run_ok "odd size: $name: close" dmchain close o
+	run_ok "odd size: $name: open" dmchain open o o.img
+}
+head -c $bytes /dev/urandom >odd.raw
+dmchain create o.img --backing odd.raw --backing-format raw >/dev/null
+run_ok "odd size: open" dmchain open o o.img
+odd "a file" there/odd
+truncate -s $bytes else/odd
+odd "one that is there" "$PWD/else/odd" --existing
+is "$(stat -c %s there/odd else/odd | xargs)" "$bytes $bytes" "odd size: it stays"
+truncate -s $bytes device
+loop=$(losetup -f --show device)
+odd "a device" "$loop"
+dmchain close o
+losetup -d "$loop"
+rm odd.raw o.img there/odd else/odd device
+
 # --- snapshots meanwhile
 
 dmchain mirror d there/1.img --layer 1 --speed 1M >move.out 2>&1 &

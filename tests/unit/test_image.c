@@ -709,6 +709,31 @@ static void open_by_the_time_of_the_lock(void **state)
 	assert_memory_equal(&before, &after, sizeof(before));
 }
 
+/* Neither does a file get longer by it, nor is anything before its end lost. */
+static void raw_ends_within_a_window(void **state)
+{
+	static uint8_t all[MIB + 1536], was[512], is[sizeof(all)];
+	struct image img;
+	struct stat st;
+
+	(void)state;
+	make_raw("r", sizeof(all));
+	memset(all, 0x55, sizeof(all));
+	memset(was, 0xaa, sizeof(was));
+	assert_int_equal(image_open(&img, "r", DM_CHAIN_FORMAT_RAW, IMAGE_WRITE), 0);
+	assert_int_equal(image_write(&img, all, sizeof(all), 0), 0);
+	assert_int_equal(image_write(&img, was, sizeof(was), MIB + 1024), 0);
+	assert_int_equal(image_write(&img, was, sizeof(was), 4096), 0);
+	assert_int_equal(image_flush(&img), 0);
+	assert_int_equal(image_read(&img, is, sizeof(is), 0), 0);
+	image_close(&img);
+	memcpy(all + MIB + 1024, was, sizeof(was));
+	memcpy(all + 4096, was, sizeof(was));
+	assert_memory_equal(is, all, sizeof(all));
+	assert_int_equal(stat("r", &st), 0);
+	assert_int_equal(st.st_size, sizeof(all));
+}
+
 /* walk */
 
 static void parent_not_found(void **state)
@@ -1093,6 +1118,7 @@ int main(void)
 		TEST(another_writer_is_noticed),
 		TEST(locks_and_holders),
 		TEST(open_by_the_time_of_the_lock),
+		TEST(raw_ends_within_a_window),
 		TEST(parent_not_found),
 		TEST(parent_is_another_layer),
 		TEST(parent_was_modified),
