@@ -158,8 +158,7 @@ static int check_pending(const struct walk *w, struct image *parent, int flags)
 	if (flags & (WALK_READ_ONLY | WALK_LAX))
 		return 0;
 	/* The lock of ours would be in the way. */
-	if (!parent->is_bdev)
-		(void)flock(parent->fd, LOCK_UN);
+	(void)flock(parent->fd, LOCK_UN);
 	return settle_parent(w, parent, child, flags);
 }
 
@@ -234,17 +233,23 @@ static int check_parent(struct walk *w, struct image *parent, int flags)
 	return ret;
 }
 
+static bool lies_at(const struct image *img, const struct stat *st)
+{
+	if (S_ISBLK(st->st_mode))
+		return img->is_bdev && img->dev == st->st_rdev;
+	return !img->is_bdev && img->dev == st->st_dev && img->ino == st->st_ino;
+}
+
 /* Seen before it is opened: the lock of the first time would be in the way. */
 static bool opened(const struct walk *w, const char *path)
 {
 	struct stat st;
 	unsigned int i;
 
-	if (stat(path, &st) || !S_ISREG(st.st_mode))
+	if (stat(path, &st))
 		return false;
 	for (i = 0; i < w->nr; i++)
-		if (!w->images[i].is_bdev && w->images[i].dev == st.st_dev &&
-		    w->images[i].ino == st.st_ino)
+		if (lies_at(&w->images[i], &st))
 			return true;
 	return false;
 }

@@ -205,6 +205,28 @@ reopen()	# reopen DISK OLD NEW
 	fi
 }
 
+# A device that waits, below the top that is opened: it is settled first, and our own
+# lock of it isn't in the way
+truncate -s 64M device
+loop=$(losetup -f --show device)
+group=$(printf '%032x' 5)
+dmchain create p.img --size 8M >/dev/null
+dmchain create p2.img --backing p.img --backing-format chain >/dev/null
+dmchain create "$loop" --size 8M >/dev/null
+dmchain create q2.img --backing "$loop" --backing-format chain >/dev/null
+headeredit p.img set both decision="$group"
+headeredit "$loop" set both marks=128 group="$group" coordinator="$(headeredit p.img get 0 uuid)" \
+	coordinator_path="$PWD/p.img"
+run_ok "a parent that waits is a device: its child opens" dmchain open q q2.img
+run_ok "a parent that waits is a device: close" dmchain close q
+is "$(json '.layers[1].marks | join(" ")' dmchain info q2.img)" sealed "a parent that waits is a device: it is settled"
+headeredit "$loop" set both marks=0 parent.format="$(headeredit p2.img get 0 parent.format)" \
+	parent.uuid="$(headeredit "$loop" get 0 uuid)" parent.cid="$(headeredit "$loop" get 0 cid)" \
+	parent.size=$((8 << 20)) parent_path="$loop"
+refused 4 "run in a circle" "a device that is below itself" dmchain open q "$loop"
+losetup -d "$loop"
+rm device p.img p2.img q2.img
+
 # Disks x, y and z; x decides. Old tops are lay0, lay1, lay2
 truncate -s $((3 * layer_mib))M data
 data=$(losetup -f --show data)

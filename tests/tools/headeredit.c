@@ -29,8 +29,9 @@ static const struct field {
 	FIELD(map_offset), FIELD(data_offset), FIELD(map_seed), FIELD(limit),
 	FIELD(parent.format), FIELD(parent.uuid), FIELD(parent.cid),
 	FIELD(parent.size), FIELD(sealed_by), FIELD(use_host), FIELD(use_boot),
-	FIELD(use_nonce), FIELD(coordinator), FIELD(job), FIELD(parent_path),
-	FIELD(child_path),
+	FIELD(use_nonce), FIELD(group), FIELD(coordinator), FIELD(decision),
+	FIELD(job), FIELD(parent_path), FIELD(child_path),
+	FIELD(coordinator_path),
 };
 
 static const u64 slots[] = { DM_CHAIN_SLOT0_OFFSET, DM_CHAIN_SLOT1_OFFSET };
