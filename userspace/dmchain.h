@@ -462,8 +462,8 @@ int recover_closed(const char *path, const char *assume);
 
 /** copy_prepared() - a copy: is it the disk? its source tells */
 bool copy_prepared(const struct image *img);
-/** copy_source_reachable() - that is where the copy says */
-bool copy_source_reachable(const struct image *copy);
+/** copy_source_reachable() - is that where the copy says; as pending_reachable() */
+int copy_source_reachable(const struct image *copy);
 /** copy_ask() - did the disk move on to the copy; says if that can't be known */
 int copy_ask(const struct image *copy, bool *decided);
 /** copy_complete() - in memory: it did */
@@ -485,8 +485,14 @@ struct walk;
  * @committed: set: it has
  */
 int pending_ask(const struct image *img, const struct walk *w, bool *committed);
-/** pending_reachable() - is the coordinator where it is said to be */
-bool pending_reachable(const struct image *img);
+/**
+ * pending_reachable() - is the coordinator where it is said to be
+ * @img: the pending layer
+ *
+ * Return: 1, 0: it is lost, nothing or another layer is there, or a negative exit
+ * code: what is there can't be opened now.
+ */
+int pending_reachable(const struct image *img);
 /** pending_set() - header of a pending layer for which that is known; not written */
 void pending_set(struct image *img, bool committed);
 /** pending_never() - the line for a new top that has come to nothing */

@@ -6,6 +6,7 @@
  */
 #include "dmchain.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,15 +22,19 @@ const char *pending_what(const struct image *img)
 	return img->hdr.marks & DM_CHAIN_MARK_RETIRED ? "pivot" : "snapshot";
 }
 
-static int not_found(const struct image *img, const char *path)
+static int not_found(const struct image *img)
 {
+	char *path = *img->hdr.coordinator_path ?
+		     hint_resolve(img->path, img->hdr.coordinator_path) : NULL;
 	char id[37];
+	int ret;
 
-	return msg_fail(EXIT_IMAGE,
-			"%s: part of a %s of several disks that was cut off, and the layer that decides it (%s) is not at %s; put it there, or decide by dmchain recover --assume committed|aborted %s",
-			img->label, pending_what(img), id_text(&img->hdr.coordinator, id),
-			path && *img->hdr.coordinator_path ? path : "a path that is known",
-			img->path);
+	ret = msg_fail(EXIT_IMAGE,
+		       "%s: part of a %s of several disks that was cut off, and the layer that decides it (%s) is not at %s; put it there, or decide by dmchain recover --assume committed|aborted %s",
+		       img->label, pending_what(img), id_text(&img->hdr.coordinator, id),
+		       path ? path : "a path that is known", img->path);
+	free(path);
+	return ret;
 }
 
 static const struct image *in_walk(const struct walk *w, const struct chain_id *uuid)
@@ -43,53 +48,62 @@ static const struct image *in_walk(const struct walk *w, const struct chain_id *
 	return NULL;
 }
 
-static int ask_file(const struct image *img, const char *path, bool *committed)
+/* Nothing has that name. All that keeps us from seeing it is something else. */
+static bool absent(const char *path)
 {
-	struct image c;
-	int ret;
-
-	if (!path || !*img->hdr.coordinator_path || access(path, F_OK))
-		return not_found(img, path);
-	ret = image_open(&c, path, DM_CHAIN_FORMAT_CHAIN, IMAGE_ANY_MARK);
-	if (ret)
-		return ret;
-	if (chain_id_equal(&c.hdr.uuid, &img->hdr.coordinator))
-		*committed = chain_pending_decided(&img->hdr, &c.hdr);
-	else
-		ret = not_found(img, path);
-	image_close(&c);
-	return ret;
+	return access(path, F_OK) && (errno == ENOENT || errno == ENOTDIR);
 }
 
-bool pending_reachable(const struct image *img)
+/*
+ * The layer that decides: 1: it is there, 0: it is not, or is another one. One that
+ * can't be opened just now is not lost, so that is an error.
+ */
+static int open_decider(const struct image *img, const char *hint,
+			struct image *decider)
 {
-	char *path = hint_resolve(img->path, img->hdr.coordinator_path);
-	struct image c;
-	bool yes = false;
+	char *path = *hint ? hint_resolve(img->path, hint) : NULL;
+	int ret = 0;
 
-	if (path && *img->hdr.coordinator_path && !access(path, F_OK) &&
-	    !image_open(&c, path, DM_CHAIN_FORMAT_CHAIN, IMAGE_ANY_MARK)) {
-		yes = chain_id_equal(&c.hdr.uuid, &img->hdr.coordinator);
-		image_close(&c);
+	if (*hint && !path)
+		return msg_fail(EXIT_FAILED, "%s: out of memory", img->label);
+	if (path && !absent(path)) {
+		ret = image_open(decider, path, DM_CHAIN_FORMAT_CHAIN,
+				 IMAGE_ANY_MARK);
+		ret = ret ? ret : 1;
 	}
 	free(path);
-	return yes;
+	if (ret <= 0 || chain_id_equal(&decider->hdr.uuid, &img->hdr.coordinator))
+		return ret;
+	image_close(decider);
+	return 0;
+}
+
+int pending_reachable(const struct image *img)
+{
+	struct image c;
+	int ret = open_decider(img, img->hdr.coordinator_path, &c);
+
+	if (ret > 0)
+		image_close(&c);
+	return ret;
 }
 
 int pending_ask(const struct image *img, const struct walk *w, bool *committed)
 {
 	const struct image *here = in_walk(w, &img->hdr.coordinator);
-	char *path;
+	struct image c;
 	int ret;
 
 	if (here) {
 		*committed = chain_pending_decided(&img->hdr, &here->hdr);
 		return 0;
 	}
-	path = hint_resolve(img->path, img->hdr.coordinator_path);
-	ret = ask_file(img, path, committed);
-	free(path);
-	return ret;
+	ret = open_decider(img, img->hdr.coordinator_path, &c);
+	if (ret <= 0)
+		return ret ? ret : not_found(img);
+	*committed = chain_pending_decided(&img->hdr, &c.hdr);
+	image_close(&c);
+	return 0;
 }
 
 void pending_set(struct image *img, bool committed)
@@ -149,25 +163,6 @@ bool copy_prepared(const struct image *img)
 	       img->hdr.marks & DM_CHAIN_MARK_PREPARED;
 }
 
-/* 1: it is there, 0: it is not, or is another one. */
-static int open_source(const struct image *copy, struct image *source)
-{
-	char *path = *copy->hdr.child_path ?
-		     hint_resolve(copy->path, copy->hdr.child_path) : NULL;
-	int ret = 0;
-
-	if (path && !access(path, F_OK)) {
-		ret = image_open(source, path, DM_CHAIN_FORMAT_CHAIN,
-				 IMAGE_ANY_MARK);
-		ret = ret ? ret : 1;
-	}
-	free(path);
-	if (ret <= 0 || chain_id_equal(&source->hdr.uuid, &copy->hdr.coordinator))
-		return ret;
-	image_close(source);
-	return 0;
-}
-
 static int no_source(const struct image *copy)
 {
 	char *path = *copy->hdr.child_path ?
@@ -183,21 +178,21 @@ static int no_source(const struct image *copy)
 	return ret;
 }
 
-bool copy_source_reachable(const struct image *copy)
+int copy_source_reachable(const struct image *copy)
 {
 	struct image source;
+	int ret = open_decider(copy, copy->hdr.child_path, &source);
 
-	if (open_source(copy, &source) <= 0)
-		return false;
-	image_close(&source);
-	return true;
+	if (ret > 0)
+		image_close(&source);
+	return ret;
 }
 
 /* Its source says so, by the same job; what it says is durable. */
 int copy_ask(const struct image *copy, bool *decided)
 {
 	struct image source;
-	int ret = open_source(copy, &source);
+	int ret = open_decider(copy, copy->hdr.child_path, &source);
 
 	if (ret <= 0)
 		return ret ? ret : no_source(copy);

@@ -48,11 +48,11 @@ static int contradicted(const struct image *img, bool committed)
 static int decide(const struct image *img, const char *assume, bool *committed)
 {
 	bool wanted = assume && !strcmp(assume, "committed");
-	int ret;
+	int ret = assume ? pending_reachable(img) : 1;
 
-	if (assume && !pending_reachable(img)) {
+	if (ret <= 0) {
 		*committed = wanted;
-		return 0;
+		return ret;
 	}
 	ret = pending_ask(img, NULL, committed);
 	if (ret || !assume || *committed == wanted)
@@ -86,9 +86,9 @@ static int settle_copy(struct image *img, const char *assume)
 	bool wanted = assume && !strcmp(assume, "committed"), decided = wanted;
 	int ret = image_check_in_use(img, NULL, false);
 
-	if (ret)
-		return ret;
-	if (!assume || copy_source_reachable(img))
+	if (!ret)
+		ret = assume ? copy_source_reachable(img) : 1;
+	if (ret > 0)
 		ret = copy_ask(img, &decided);
 	if (!ret && assume && decided != wanted)
 		ret = contradicted(img, decided);

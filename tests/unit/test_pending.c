@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static struct chain_id group;
@@ -412,6 +413,40 @@ static void recover_is_told_of_a_snapshot(void **state)
 	assert_int_equal(open_as("r2", 0), 0);
 }
 
+/* It is there, and only can't be read now: what it says is not to be overruled. */
+static void recover_is_not_told_of_what_is_there(void **state)
+{
+	struct chain_header before, h;
+	struct image writer;
+
+	(void)state;
+	make_pivots();
+	decide_pivots();
+	load("b1", &before);
+	assert_int_equal(image_open(&writer, "a1", DM_CHAIN_FORMAT_CHAIN,
+				    IMAGE_WRITE | IMAGE_ANY_MARK), 0);
+	assert_int_equal(-recover_closed("b1", "aborted"), EXIT_REFUSED);
+	assert_said("/a1", "another command", NULL);
+	assert_int_equal(-recover_closed("a2", "committed"), EXIT_REFUSED);
+	image_close(&writer);
+	assert_int_equal(rename("a1", "elsewhere"), 0);
+	assert_int_equal(mkdir("a1", 0700), 0);
+	assert_int_equal(-recover_closed("b1", "aborted"), EXIT_IMAGE);
+	assert_said("/a1", NULL);
+	assert_int_equal(rmdir("a1"), 0);
+	assert_int_equal(symlink("a1", "a1"), 0);
+	assert_int_equal(-recover_closed("b1", "aborted"), EXIT_FAILED);
+	assert_int_equal(-recover_closed("a2", "committed"), EXIT_FAILED);
+	load("b1", &h);
+	assert_memory_equal(&h, &before, sizeof(h));
+	assert_true(marks_of("a2") & DM_CHAIN_MARK_PREPARED);
+	/* Another layer there: then it is lost. */
+	assert_int_equal(unlink("a1"), 0);
+	assert_int_equal(run("create", "a1", "--size", "8M", NULL), 0);
+	assert_int_equal(recover_closed("b1", "committed"), 0);
+	assert_int_equal(recover_closed("a2", "committed"), 0);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, images_setup, images_teardown)
@@ -430,6 +465,7 @@ int main(void)
 		TEST(recover_asks),
 		TEST(recover_is_told),
 		TEST(recover_is_told_of_a_snapshot),
+		TEST(recover_is_not_told_of_what_is_there),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
