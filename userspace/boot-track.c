@@ -22,6 +22,16 @@ static int cannot_follow(const char *name)
 			name, msg_last(), name);
 }
 
+/*
+ * A disk that has failed in the midst of a change shows its new top, but its headers
+ * may say the old one. It gets no other, and which it is will be seen when it is
+ * opened again.
+ */
+static bool undecided(const struct boot_decl *d)
+{
+	return d->next && dm_failed(d->name);
+}
+
 static int set_next(const char *name, const char *next, uint32_t format)
 {
 	struct boot_decl d;
@@ -29,7 +39,7 @@ static int set_next(const char *name, const char *next, uint32_t format)
 
 	msg_mute(true);
 	ret = boot_load(name, &d);
-	if (!ret) {
+	if (!ret && !undecided(&d)) {
 		free(d.next);
 		d.next = strdup(next);
 		d.next_format = format;
@@ -212,7 +222,7 @@ void boot_settle(const char *name)
 		return;
 	msg_mute(true);
 	/* A bad one says so when it is asked for. */
-	if (!boot_load(name, &d))
+	if (!boot_load(name, &d) && !undecided(&d))
 		ret = settle(&d);
 	msg_mute(false);
 	boot_free(&d);

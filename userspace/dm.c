@@ -366,6 +366,22 @@ int dm_state(const char *name, struct dm_state *s)
 	return 0;
 }
 
+bool dm_failed(const char *name)
+{
+	struct dm_task *t = task_new(DM_DEVICE_STATUS, name);
+	const char *params = NULL;
+	uint64_t sectors;
+	bool yes;
+
+	/* Nobody wants to wait for I/O that fails. */
+	if (t && dm_task_no_flush(t) && dm_task_run(t))
+		params = chain_params(t, &sectors);
+	yes = params && !strncmp(params, "failed ", 7);
+	if (t)
+		dm_task_destroy(t);
+	return yes;
+}
+
 int dm_disk(const char *name, dev_t *dev, bool *suspended)
 {
 	struct dm_state s;

@@ -299,6 +299,8 @@ struct dm_state {
 /** dm_name_valid() - a name that needs no mangling anywhere */
 bool dm_name_valid(const char *name);
 int dm_state(const char *name, struct dm_state *s);
+/** dm_failed() - its status is "failed": what it shows may not be what its headers say */
+bool dm_failed(const char *name);
 /** dm_node_mend() - where there is no udev: a node that was left, or is missing */
 void dm_node_mend(const char *name);
 /** dm_resume() - of a suspended disk, with the table it has */

@@ -8,6 +8,7 @@
 
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../lib/chain.sh"
+. "$(dirname "$0")/../lib/several.sh"
 . "$(dirname "$0")/../lib/jobs.sh"
 
 cd "$TMP" || exit 1
@@ -264,4 +265,39 @@ like "$(output)" 'warning: d: has an unfinished stream.*dmchain job resume d' "i
 is "$(json '.[-1].status' dmchain job list d)" paused "and is not resumed"
 run_ok "it can be" dmchain job resume d --wait
 run_ok "down" dmchain down d
+
+# --- a snapshot whose commit record can't be written: which top it is the headers tell
+
+headers()	# headers LINE: what becomes of I/O to the headers of lay0
+{
+	printf '0 2048 %s\n2048 26624 linear %s 2048\n' "$1" "$data" | dmsetup load lay0
+	dmsetup resume --noflush lay0
+}
+
+truncate -s ${layer_mib}M data
+data=$(losetup -f --show data)
+layers_on "$data" 1
+dmchain create /dev/mapper/lay0 --size 8M >/dev/null
+run_ok "failed: open" dmchain open f /dev/mapper/lay0
+run_ok "failed: enable" dmchain enable f
+headers "flakey $data 0 0 60 1 error_writes"
+run_fail 1 "failed: the snapshot" dmchain snapshot f=f2.img
+like "$(dmsetup status f)" " chain failed " "failed: so has the disk"
+is "$(declares f '"\(.path) \(.next.path)"')" "/dev/mapper/lay0 $TMP/f2.img" "failed: both tops are declared"
+run_fail 1 "failed: another snapshot" dmchain snapshot f=f3.img
+is "$(declares f '"\(.path) \(.next.path)"')" "/dev/mapper/lay0 $TMP/f2.img" "failed: that changes nothing"
+headers "linear $data 0"
+dmchain down f >/dev/null 2>&1
+# As if booted again: of this boot it could be a copy of an open layer
+headeredit /dev/mapper/lay0 set both use_boot="$(printf '%032x' 1)"
+run_ok "failed: mended, it comes up" dmchain up f
+is "$(top_of f)" /dev/mapper/lay0 "failed: at its old top"
+like "$(dmsetup status f)" " chain rw " "failed: and is written"
+is "$(declares f '"\(.path) \(.next)"')" "/dev/mapper/lay0 null" "failed: which is declared"
+dmchain disable f >/dev/null
+dmchain down f >/dev/null 2>&1
+dmchain close f >/dev/null 2>&1
+layers_off 1
+losetup -d "$data"
+
 done_testing
