@@ -8,10 +8,57 @@
 #include "boot.h"
 #include "job.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
+
+/* --- Now --- */
+
+/* Where the top is now; malloc, or NULL: nobody can tell. */
+static char *top_now(const char *name, uint32_t *format)
+{
+	char *path = NULL;
+	struct table t;
+	unsigned int i;
+	bool gone;
+
+	if (dm_table_look(name, &t, &gone) || gone)
+		return NULL;
+	for (i = 0; i < t.nr && table_extra(&t.layers[i]); i++)
+		;
+	if (i < t.nr) {
+		path = disk_layer_path(t.layers[i].dev);
+		*format = t.layers[i].format;
+	}
+	dm_table_free(&t);
+	return path;
+}
+
+static void true_place(struct stat *st)
+{
+	if (!S_ISBLK(st->st_mode))
+		return;
+	st->st_dev = st->st_rdev;
+	st->st_ino = 0;
+	disk_true_identity(&st->st_dev, &st->st_ino);
+}
+
+/* By whatever links or loop devices: the kernel's path need not be the user's. */
+static bool same_place(const char *a, const char *b)
+{
+	struct stat sa, sb;
+
+	if (!strcmp(a, b))
+		return true;
+	if (stat(a, &sa) || stat(b, &sb))
+		return false;
+	true_place(&sa);
+	true_place(&sb);
+	return sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+}
 
 /* --- Before --- */
 
@@ -32,6 +79,49 @@ static bool undecided(const struct boot_decl *d)
 	return d->next && dm_failed(d->name);
 }
 
+/* Could what is declared come up? What can't be looked at just now, could. */
+static bool could_open(const struct boot_decl *d)
+{
+	struct walk w;
+	bool yes;
+	int ret;
+
+	if (access(d->path, F_OK))
+		return errno != ENOENT && errno != ENOTDIR;
+	ret = walk_open(&w, d->path, d->format, WALK_READ_ONLY);
+	if (ret)
+		return ret != -EXIT_IMAGE;
+	yes = !image_check_marks(&w.images[0], MARKS_TOP_RW, false);
+	walk_close(&w);
+	return yes;
+}
+
+/*
+ * Another image may have been opened under the disk's name, to be tried out: what is
+ * declared is left for the next boot then. Unless that can come up no more, as somebody
+ * went back to an older layer: this one is the disk now.
+ */
+static bool is_declared(struct boot_decl *d)
+{
+	uint32_t format = d->format;
+	char *top = top_now(d->name, &format);
+
+	if (!top || same_place(top, d->path)) {
+		free(top);
+		return true;
+	}
+	if (!(d->next && same_place(top, d->next)) && could_open(d)) {
+		msg_warn("%s: %s stays declared, as that is not its top now; dmchain enable %s declares what it has",
+			 d->name, d->path, d->name);
+		free(top);
+		return false;
+	}
+	free(d->path);
+	d->path = top;
+	d->format = format;
+	return true;
+}
+
 static int set_next(const char *name, const char *next, uint32_t format)
 {
 	struct boot_decl d;
@@ -39,7 +129,7 @@ static int set_next(const char *name, const char *next, uint32_t format)
 
 	msg_mute(true);
 	ret = boot_load(name, &d);
-	if (!ret && !undecided(&d)) {
+	if (!ret && !undecided(&d) && is_declared(&d)) {
 		free(d.next);
 		d.next = strdup(next);
 		d.next_format = format;
@@ -145,39 +235,6 @@ int boot_fill(struct boot_decl *d, unsigned int *added)
 			ret = add_place(d, t.layers[i].dev, added);
 	dm_table_free(&t);
 	return ret;
-}
-
-/* Where the top is now; malloc, or NULL: nobody can tell. */
-static char *top_now(const char *name, uint32_t *format)
-{
-	char *path = NULL;
-	struct table t;
-	unsigned int i;
-	bool gone;
-
-	if (dm_table_look(name, &t, &gone) || gone)
-		return NULL;
-	for (i = 0; i < t.nr && table_extra(&t.layers[i]); i++)
-		;
-	if (i < t.nr) {
-		path = disk_layer_path(t.layers[i].dev);
-		*format = t.layers[i].format;
-	}
-	dm_table_free(&t);
-	return path;
-}
-
-/* By whatever links: the kernel's path need not be the user's. */
-static bool same_place(const char *a, const char *b)
-{
-	struct stat sa, sb;
-
-	if (!strcmp(a, b))
-		return true;
-	if (stat(a, &sa) || stat(b, &sb))
-		return false;
-	return S_ISBLK(sa.st_mode) ? S_ISBLK(sb.st_mode) && sa.st_rdev == sb.st_rdev :
-	       sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
 }
 
 /* Which of the two it is now; false: another one, which is none of our business. */

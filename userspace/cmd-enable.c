@@ -209,7 +209,7 @@ static int set_label(char **label, const char *text)
 	return *label ? 0 : msg_fail(EXIT_FAILED, "%s: out of memory", text);
 }
 
-static int declare(struct enabling *e)
+static int declare_locked(struct enabling *e)
 {
 	struct boot_decl *d = &e->decl;
 	int ret = state(e);
@@ -224,6 +224,19 @@ static int declare(struct enabling *e)
 		return ret;
 	look_for_network(d);
 	return boot_save(d);
+}
+
+/* A command that gives the disk another top writes the declaration, too. */
+static int declare(struct enabling *e)
+{
+	struct disk_lock l;
+	int ret = disk_lock(e->decl.name, &l);
+
+	if (ret)
+		return ret;
+	ret = declare_locked(e);
+	disk_unlock(&l);
+	return ret;
 }
 
 /* --- What is said of it --- */
@@ -308,6 +321,19 @@ int cmd_enable(int argc, char **argv)
 	return -ret;
 }
 
+/* Or a command that is changing the disk would declare it again. */
+static int undeclare(const char *name)
+{
+	struct disk_lock l;
+	int ret = disk_lock(name, &l);
+
+	if (ret)
+		return ret;
+	ret = boot_remove(name);
+	disk_unlock(&l);
+	return ret;
+}
+
 int cmd_disable(int argc, char **argv)
 {
 	int ret = args_parse(&argc, &argv, NULL, 1, 1);
@@ -315,7 +341,7 @@ int cmd_disable(int argc, char **argv)
 	if (!ret && !dm_name_valid(argv[0]))
 		ret = msg_fail(EXIT_USAGE, "%s: no name for a disk", argv[0]);
 	if (!ret)
-		ret = boot_remove(argv[0]);
+		ret = undeclare(argv[0]);
 	if (ret)
 		return -ret;
 	report(argv[0], NULL, "comes up with the machine no longer");

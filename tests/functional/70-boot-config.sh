@@ -266,6 +266,47 @@ is "$(json '.[-1].status' dmchain job list d)" paused "and is not resumed"
 run_ok "it can be" dmchain job resume d --wait
 run_ok "down" dmchain down d
 
+# --- what is declared, and another disk of that name
+
+dmchain create real.img --size 8M >/dev/null
+dmchain create test.img --size 8M >/dev/null
+run_ok "another: enable" dmchain enable o real.img
+run_ok "another: open a test image by that name" dmchain open o test.img
+run_ok "another: snapshot" dmchain snapshot o=test2.img
+like "$(output)" "warning: o: $TMP/real.img stays declared" "another: the declaration stays, which is told"
+is "$(declares o '"\(.path) \(.next)"')" "$TMP/real.img null" "another: it does"
+run_ok "another: mirror" dmchain mirror o test3.img --format chain --pivot
+is "$(declares o '"\(.path) \(.next)"')" "$TMP/real.img null" "another: nor does a pivot change it"
+run_ok "another: close" dmchain close o
+run_ok "another: up" dmchain up o
+is "$(top_of o)" "$TMP/real.img" "another: the declared one comes up"
+run_ok "going back: snapshot" dmchain snapshot o=real2.img
+run_ok "going back: close" dmchain close o
+run_ok "going back: unseal" dmchain unseal real.img
+run_ok "going back: open" dmchain open o real.img
+is "$(declares o .path)" "$TMP/real2.img" "going back: what is declared can't be opened"
+run_ok "going back: snapshot" dmchain snapshot o=real3.img
+is "$(declares o '"\(.path) \(.next)"')" "$TMP/real3.img null" "going back: it is followed again"
+loop=$(losetup -f --show test3.img)
+run_ok "by a loop device: close" dmchain close o
+run_ok "by a loop device: enable" dmchain enable o "$loop"
+run_ok "by a loop device: up" dmchain up o
+run_ok "by a loop device: snapshot" dmchain snapshot o=test4.img
+is "$(declares o '"\(.path) \(.next)"')" "$TMP/test4.img null" "by a loop device: it is followed"
+
+# Who changes the disk writes its declaration, too
+flock /run/dmchain/lock.o sleep 1000 &
+holder=$!
+wait_for 20 sh -c '! flock -n /run/dmchain/lock.o true'
+run_fail 124 "locked: enable waits" timeout 2 dmchain enable o
+run_fail 124 "locked: disable, too" timeout 2 dmchain disable o
+is "$(declares o .path)" "$TMP/test4.img" "locked: it stays declared"
+pkill -P $holder
+wait $holder
+run_ok "not locked: disable" dmchain disable o
+run_ok "close" dmchain close o
+losetup -d "$loop"
+
 # --- a snapshot whose commit record can't be written: which top it is the headers tell
 
 headers()	# headers LINE: what becomes of I/O to the headers of lay0
