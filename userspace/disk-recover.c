@@ -221,14 +221,6 @@ static int after_jobs(struct recovery *r)
 	return recover_table(r, s.dev);
 }
 
-/* A layer goes on elsewhere already: before anything else is done with it. */
-static int finish_move(struct recovery *r)
-{
-	const char *path = note_text(r, "path");
-
-	return path ? layer_move_recover(r->name, path) : 0;
-}
-
 static int recover_device(struct recovery *r)
 {
 	struct dm_state s;
@@ -251,8 +243,9 @@ static int recover_device(struct recovery *r)
 		say(r, "resumed");
 		ret = dm_resume(r->name);
 	}
+	/* A layer goes on elsewhere already: before anything else is done with it. */
 	if (!ret && was(r, "move"))
-		ret = finish_move(r);
+		ret = layer_move_recover(r->name, r->note);
 	return ret ? ret : recover_table(r, s.dev);
 }
 

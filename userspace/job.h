@@ -308,9 +308,12 @@ struct move_ask {
 
 /** layer_move() - copy it, and let the disk go on with the copy */
 int layer_move(const struct move_ask *ask);
-/** layer_move_recover() - the disk may use it at @path, and its header not say so;
- * for who has the lock */
-int layer_move_recover(const char *name, const char *path);
+/**
+ * layer_move_recover() - the disk may use the copy, and its header not say so
+ * @name: of the disk, for who has its lock
+ * @note: of the move that was cut off
+ */
+int layer_move_recover(const char *name, struct json_object *note);
 
 /* cmd-mirror.c */
 

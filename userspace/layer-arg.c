@@ -35,8 +35,8 @@ static int by_index(const char *text, const char *name, unsigned int nr,
 	return *index < nr ? 0 : no_layer(text, name);
 }
 
-bool layer_at_path(const char *text, const struct dm_chain_layer *l,
-		   unsigned int nr, unsigned int *index)
+static bool layer_at_path(const char *text, const struct dm_chain_layer *l,
+			  unsigned int nr, unsigned int *index)
 {
 	ino_t ino, layer_ino;
 	dev_t dev, layer_dev;

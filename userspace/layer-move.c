@@ -440,11 +440,18 @@ static int swap_device(struct move *m)
 	return ret;
 }
 
+/* Whatever becomes of the copy's name, the disk has what these two say. */
 static json_object *note(const struct move *m)
 {
 	json_object *o = note_new("move");
+	dev_t dev = m->to.dev;
+	ino_t ino = m->to.ino;
 
+	if (m->to.is_bdev)
+		disk_true_identity(&dev, &ino);
 	json_object_object_add(o, "path", json_text(m->path));
+	json_object_object_add(o, "dev", json_object_new_uint64(dev));
+	json_object_object_add(o, "ino", json_object_new_uint64(ino));
 	return o;
 }
 
@@ -537,24 +544,52 @@ static int finish_locked(struct move *m, struct disk_lock *l)
 	return ret ? ret : end;
 }
 
-int layer_move_recover(const char *name, const char *path)
+static bool number_at(json_object *note, const char *key, uint64_t *value)
+{
+	json_object *o;
+
+	if (!json_object_object_get_ex(note, key, &o))
+		return false;
+	*value = json_object_get_uint64(o);
+	return true;
+}
+
+/* Return: 1: @index is the copy, 0: none is, the table was never changed. */
+static int find_copy(const char *name, json_object *note,
+		     const struct dm_chain_layer *layers, unsigned int nr,
+		     unsigned int *index)
+{
+	uint64_t dev, ino;
+
+	if (!number_at(note, "dev", &dev) || !number_at(note, "ino", &ino))
+		return msg_fail(EXIT_FAILED,
+				"%s: a move of one of its layers was cut off, and the note of it doesn't say to what; see by dmchain info %s whether the layer has moved, then remove " RUN_DIR "/lock.%s",
+				name, name, name);
+	for (*index = 0; *index < nr; ++*index) {
+		dev_t at = layer_dev(&layers[*index]);
+		ino_t at_ino = 0;
+
+		disk_true_identity(&at, &at_ino);
+		if (at == dev && at_ino == ino)
+			return *index > 0;
+	}
+	return 0;
+}
+
+int layer_move_recover(const char *name, json_object *note)
 {
 	struct dm_chain_conflict c = { 0 };
 	struct dm_chain_layer *layers;
-	unsigned int nr, index;
+	unsigned int nr, index = 0;
 	int token = -1, ret, ctl;
 	bool suspended;
 	dev_t disk;
 
-	if (access(path, F_OK))
-		return 0;
 	ctl = disk_layers(name, &disk, &suspended, &layers, &nr);
 	if (ctl < 0)
 		return ctl;
-	/* Not part of it: the table was never changed. */
-	if (!layer_at_path(path, layers, nr, &index) || !index)
-		ret = 0;
-	else
+	ret = find_copy(name, note, layers, nr, &index);
+	if (ret > 0)
 		ret = control_acquire(ctl, disk, DM_CHAIN_OP_COPY_LAYER, index, 0,
 				      &token, &c);
 	if (ret > 0)

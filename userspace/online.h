@@ -506,9 +506,6 @@ int layer_link(const char *name, const struct dm_chain_layer *above,
 int layer_arg(const char *text, const char *name,
 	      const struct dm_chain_layer *layers, unsigned int nr,
 	      unsigned int *index);
-/** layer_at_path() - does one lie there */
-bool layer_at_path(const char *path, const struct dm_chain_layer *layers,
-		   unsigned int nr, unsigned int *index);
 
 /* cmd-open.c */
 

@@ -263,6 +263,29 @@ no_violations "the gate refused nothing"
 dmchain close d
 rm -f ./*.img there/* else/*
 
+# What was moved and killed has another name by the time that it is finished, or one
+# that is no UTF-8
+moved_again()	# moved_again NAME FOLDER NEW-NAME
+{
+	stack 3 8M
+	mkdir -p "$2"
+	strace -qq -o /dev/null -e trace=ioctl -e "inject=ioctl:signal=KILL:when=$resumed+" \
+		dmchain mirror d "$2/0.img" --layer 2 >kill.out 2>&1
+	is $? 137 "$1: killed"
+	is "$(json '.layers[2].path' dmchain info 2.img | sed 's/.*\///')" 0.img "$1: its header names the old place"
+	[ "$2/0.img" = "$3" ] || mv "$2/0.img" "$3"
+	run_ok "$1: recover" dmchain recover d
+	mv 0.img was.img
+	run_ok "$1: close" dmchain close d
+	run_ok "$1: opens where it is" dmchain open d 2.img
+	run_ok "$1: all is there" iomodel verify /dev/mapper/d --model m
+	dmchain close d
+	rm -rf ./*.img there/* else/* "$2/0.img"
+}
+resumed=$(awk '/DM_TABLE_LOAD/ { load = 1 } load && /DM_DEV_SUSPEND/ { print NR + 1; exit }' calls)
+moved_again "renamed" else else/renamed.img
+moved_again "no UTF-8" $'el\xffse' $'el\xffse/0.img'
+
 # --- power cuts: layers and copy lie on one device whose writes are logged
 
 modprobe dm-log-writes || modprobe dm_log_writes
