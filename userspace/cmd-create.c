@@ -283,11 +283,11 @@ static void report(const struct create *c)
 		report_json(c);
 		return;
 	}
-	printf("%s: %s, blocks of %s, uuid %s%s%s\n", c->path,
-	       size_text(c->hdr.size, size),
-	       size_text(1ULL << c->hdr.block_shift, block),
-	       id_text(&c->hdr.uuid, id), c->backing ? ", on " : "",
-	       c->backing ? c->backing : "");
+	msg_say("%s: %s, blocks of %s, uuid %s%s%s", c->path,
+		size_text(c->hdr.size, size),
+		size_text(1ULL << c->hdr.block_shift, block),
+		id_text(&c->hdr.uuid, id), c->backing ? ", on " : "",
+		c->backing ? c->backing : "");
 }
 
 static int create(struct create *c)

@@ -182,15 +182,27 @@ static int name_lower(struct export *x, const char *folder, char **taken)
 	return ret;
 }
 
+/* Those that the layers' names are to give. */
+static int check_names(const struct export *x)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = !convert_is_folder(x->dest); i < x->w.nr && !ret; i++)
+		if (!is_raw(x, i))
+			ret = convert_check_name(x->w.images[i].path);
+	return ret;
+}
+
 static int name_all(struct export *x)
 {
 	char **taken = calloc(x->w.nr + 1, sizeof(*taken)), *folder = NULL;
-	int ret = 0;
+	int ret = check_names(x);
 
 	x->t = calloc(x->w.nr, sizeof(*x->t));
-	if (!taken || !x->t)
+	if (!ret && (!taken || !x->t))
 		ret = no_memory(x);
-	else if (x->lower && !convert_is_folder(x->lower))
+	else if (!ret && x->lower && !convert_is_folder(x->lower))
 		ret = msg_fail(EXIT_FAILED, "%s: is no folder", x->lower);
 	if (!ret) {
 		x->t[0].path = name_top(x);
@@ -490,12 +502,12 @@ static void report(const struct export *x)
 
 	for (i = 0; i < x->w.nr && !opt_json; i++)
 		if (is_raw(x, i))
-			printf("%s: raw, stays where it is\n", x->t[i].path);
+			msg_say("%s: raw, stays where it is", x->t[i].path);
 		else
-			printf("%s: from %s, data %s, zero %s\n", x->t[i].path,
-			       x->w.images[i].path,
-			       size_text(x->t[i].data_bytes, data),
-			       size_text(x->t[i].zero_bytes, zero));
+			msg_say("%s: from %s, data %s, zero %s", x->t[i].path,
+				x->w.images[i].path,
+				size_text(x->t[i].data_bytes, data),
+				size_text(x->t[i].zero_bytes, zero));
 	if (!opt_json)
 		return;
 	o = json_object_new_object();

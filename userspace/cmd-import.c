@@ -201,10 +201,25 @@ static int check_free(const struct import *m)
 	return ret;
 }
 
+/* Those that the images' names are to give. */
+static int check_names(const struct import *m)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = !convert_is_folder(m->dest); i < m->nr && !ret; i++)
+		if (!m->src.images[i].raw)
+			ret = convert_check_name(m->src.images[i].path);
+	return ret;
+}
+
 static int name_all(struct import *m)
 {
 	char *folder = NULL;
-	int ret;
+	int ret = check_names(m);
+
+	if (ret)
+		return ret;
 
 	m->t = calloc(m->nr, sizeof(*m->t));
 	m->w.images = calloc(m->nr, sizeof(*m->w.images));
@@ -701,12 +716,12 @@ static void report(const struct import *m)
 		const struct target *t = &m->t[i];
 
 		if (m->src.images[i].raw)
-			printf("%s: raw, stays where it is\n", t->path);
+			msg_say("%s: raw, stays where it is", t->path);
 		else
-			printf("%s: from %s, data %s, zero %s\n", t->path,
-			       m->src.images[i].path,
-			       size_text(t->data_bytes, data),
-			       size_text(t->zero_bytes, zero));
+			msg_say("%s: from %s, data %s, zero %s", t->path,
+				m->src.images[i].path,
+				size_text(t->data_bytes, data),
+				size_text(t->zero_bytes, zero));
 	}
 }
 

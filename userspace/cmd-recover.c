@@ -57,7 +57,7 @@ static void print_done(const char *name, json_object *done)
 	size_t i;
 
 	for (i = 0; i < json_object_array_length(done); i++)
-		printf("%s: %s\n", name, json_object_get_string(
+		msg_say("%s: %s", name, json_object_get_string(
 			json_object_array_get_idx(done, i)));
 }
 

@@ -617,8 +617,8 @@ static void report(const struct set *set)
 
 		json_object_array_add(all, report_json(s));
 		if (!opt_json)
-			printf("%s: %s is the top now, %s is frozen (paused for %.3f ms)\n",
-			       s->name, s->path, s->top_path, s->pause_ns / 1e6);
+			msg_say("%s: %s is the top now, %s is frozen (paused for %.3f ms)",
+				s->name, s->path, s->top_path, s->pause_ns / 1e6);
 	}
 	if (opt_json && set->nr == 1)
 		show_json(json_object_get(json_object_array_get_idx(all, 0)));

@@ -67,6 +67,9 @@ void newfile_close(struct newfile *f);
  */
 char *convert_name(const char *folder, const char *source, const char *from,
 		   const char *to, char *const *taken);
+/** convert_check_name() - may another image get a name from @source's? Not one that
+ * a terminal would obey: it may be a hostile header's */
+int convert_check_name(const char *source);
 /** convert_folder() - of a path; malloc */
 char *convert_folder(const char *path);
 /** convert_is_folder() - is it one? */

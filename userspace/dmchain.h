@@ -124,6 +124,12 @@ const char *msg_last(void);
  * become '?', bytes that are no UTF-8 too; in place */
 char *text_clean(char *text);
 
+/** text_controls() - are there control characters in it? */
+bool text_controls(const char *text);
+
+/** msg_say() - a line on stdout, made fit for one by text_clean(); without newline */
+void msg_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
 /** json_text() - a JSON string of any bytes; NULL gives null */
 json_object *json_text(const char *text);
 

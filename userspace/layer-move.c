@@ -611,8 +611,8 @@ static void report(const struct move *m)
 	char uuid[37];
 
 	if (!opt_json) {
-		printf("%s: layer %u now lies at %s; %s is not used by it any more\n",
-		       m->ask->name, m->index, m->path, m->from.path);
+		msg_say("%s: layer %u now lies at %s; %s is not used by it any more",
+			m->ask->name, m->index, m->path, m->from.path);
 		return;
 	}
 	o = json_object_new_object();

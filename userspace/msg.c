@@ -6,6 +6,7 @@
 #include "dmchain.h"
 
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 static char last[16384];
@@ -55,6 +56,19 @@ char *text_clean(char *text)
 		*p++ = '?';
 	}
 	return text;
+}
+
+bool text_controls(const char *text)
+{
+	const unsigned char *p = (const unsigned char *)text;
+	size_t n;
+
+	for (; *p; p += n ? n : 1) {
+		n = utf8_length(p);
+		if (n && is_control(p))
+			return true;
+	}
+	return false;
 }
 
 json_object *json_text(const char *text)
@@ -124,6 +138,20 @@ void msg_warn(const char *fmt, ...)
 	if (msg_before_line)
 		msg_before_line();
 	fprintf(stderr, "dmchain: warning: %s\n", text_clean(line));
+}
+
+void msg_say(const char *fmt, ...)
+{
+	va_list args;
+	char *line;
+
+	va_start(args, fmt);
+	if (vasprintf(&line, fmt, args) < 0)
+		line = NULL;
+	va_end(args);
+	if (line)
+		puts(text_clean(line));
+	free(line);
 }
 
 const char *msg_last(void)

@@ -42,11 +42,26 @@ static int stem(const char *name, const char *suffix)
 	return (int)len;
 }
 
+static const char *last_part(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+int convert_check_name(const char *source)
+{
+	if (!text_controls(last_part(source)))
+		return 0;
+	return msg_fail(EXIT_IMAGE,
+			"%s: its name has control characters, and no other image gets one like that; rename it (and tell the image that stands on it)",
+			source);
+}
+
 char *convert_name(const char *folder, const char *source, const char *from,
 		   const char *to, char *const *taken)
 {
-	const char *slash = strrchr(source, '/');
-	const char *name = slash ? slash + 1 : source;
+	const char *name = last_part(source);
 	int len = stem(name, from);
 	unsigned int i;
 	char *path;

@@ -26,7 +26,7 @@ static void tell(const struct image *img, const char *text)
 	json_object *o, *done;
 
 	if (!opt_json) {
-		printf("%s: %s\n", img->path, text);
+		msg_say("%s: %s", img->path, text);
 		return;
 	}
 	o = json_object_new_object();

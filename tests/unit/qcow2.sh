@@ -166,6 +166,17 @@ t "hostile: a server" 4 "$DMCHAIN" import src/evil.qcow2 out
 ln -s /etc/passwd src/link
 qemu-img create -q -f qcow2 -u -b link -F raw src/evil.qcow2 1M
 t "hostile: a link" 3 "$DMCHAIN" import src/evil.qcow2 out
+esc=$'\e[31m'
+mkdir "odd$esc"
+cp src/full.qcow2 "src/full$esc.qcow2"
+t "hostile: a name that a terminal obeys" 4 "$DMCHAIN" import "src/full$esc.qcow2" out
+qemu-img create -q -f qcow2 -u -b "full$esc.qcow2" -F qcow2 src/evil.qcow2 1M
+t "hostile: of one below" 4 "$DMCHAIN" import src/evil.qcow2 out/evil.img
 is "$(ls -A out)" "" "nothing is left of all that"
+t "hostile: a name of the user's own" 0 "$DMCHAIN" import "src/full$esc.qcow2" "odd$esc/a$esc.img"
+is "$(tr -d '\n[:print:]' <.out | wc -c)" 0 "hostile: nothing of it goes to the terminal"
+t "hostile: export of it" 4 "$DMCHAIN" export "odd$esc/a$esc.img" out
+t "hostile: export of it to a name" 0 "$DMCHAIN" export "odd$esc/a$esc.img" "odd$esc/a$esc.qcow2"
+is "$(tr -d '\n[:print:]' <.out | wc -c)" 0 "hostile: nor then"
 
 done_testing

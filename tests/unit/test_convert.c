@@ -263,6 +263,18 @@ static void test_names(void **state)
 	name_is("/d", "/y/a.qcow2", taken, "/d/a-3.img");
 }
 
+static void test_names_that_are_none(void **state)
+{
+	(void)state;
+	assert_int_equal(convert_check_name("/d\n/a b-\303\244.qcow2"), 0);
+	assert_int_equal(convert_check_name("/d/\344.qcow2"), 0);
+	assert_int_equal(-convert_check_name("/d/a\033[2J.qcow2"), EXIT_IMAGE);
+	assert_said("/d/a?[2J.qcow2", "rename", NULL);
+	assert_int_equal(-convert_check_name("/d/a\n"), EXIT_IMAGE);
+	assert_int_equal(-convert_check_name("a\302\233m"), EXIT_IMAGE);
+	assert_int_equal(-convert_check_name("a\177"), EXIT_IMAGE);
+}
+
 /* --- What QEMU says --- */
 
 #define INFO(more) "{\"format\": \"qcow2\", \"virtual-size\": 1048576, " \
@@ -385,6 +397,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_newfile_undone, images_setup,
 						images_teardown),
 		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_names_that_are_none),
 		cmocka_unit_test(test_info),
 		cmocka_unit_test(test_info_refused),
 		cmocka_unit_test(test_backing),
