@@ -139,6 +139,23 @@ static char *table_params(const struct table *t, bool force)
 	return text;
 }
 
+/* Other disks may have been refused something at the same time. */
+static void say_why(const char *name, int err, int log, char *why, size_t len)
+{
+	struct dm_state s;
+
+	*why = 0;
+	if (!err) {
+		if (log >= 0)
+			close(log);
+		return;
+	}
+	/* One that is gone has no number, and no line. */
+	(void)dm_state(name, &s);
+	if (!klog_reason(log, s.dev, why, len))
+		snprintf(why, len, "%s; see dmesg", strerror(-err));
+}
+
 /* @why: what the kernel had against it; 0 or a negative errno */
 static int load_once(const char *name, const struct table *t, bool force,
 		     char *why, size_t len)
@@ -160,8 +177,7 @@ static int load_once(const char *name, const struct table *t, bool force,
 	}
 	log = klog_mark();
 	err = task_run(task);
-	if (!klog_reason(log, why, len))
-		snprintf(why, len, "%s; see dmesg", strerror(-err));
+	say_why(name, err, log, why, len);
 	return err;
 }
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define RECORD_MAX 8192
@@ -25,25 +26,27 @@ int klog_mark(void)
 }
 
 /*
- * "device-mapper: chain: REASON", or by dm core of what the target told it:
- * "device-mapper: table: 253:0: chain: REASON (-EINVAL)".
+ * "device-mapper: chain: 253:0: REASON", or by dm core of what the target told it:
+ * "device-mapper: table: 253:0: chain: REASON (-EINVAL)". The number is the disk's.
  */
-static const char *reason_in(const char *text, bool *core)
+static const char *reason_in(const char *text, dev_t disk, bool *core)
 {
 	unsigned int ma, mi;
 	const char *at;
 	int skip = 0;
 
 	*core = !strncmp(text, "device-mapper: table: ", 22);
-	if (*core) {
-		at = strstr(text, ": chain: ");
-		return at ? at + 9 : NULL;
-	}
-	if (strncmp(text, "device-mapper: chain: ", 22))
+	if (!*core && strncmp(text, "device-mapper: chain: ", 22))
 		return NULL;
-	/* The device's number; the line will have its name. */
-	sscanf(text + 22, "%u:%u: %n", &ma, &mi, &skip);
-	return text + 22 + skip;
+	text += 22;
+	if (sscanf(text, "%u:%u: %n", &ma, &mi, &skip) != 2 || !skip ||
+	    makedev(ma, mi) != disk)
+		return NULL;
+	text += skip;
+	if (!*core)
+		return text;
+	at = strstr(text, "chain: ");
+	return at == text ? at + 7 : NULL;
 }
 
 static void copy_line(char *buf, size_t len, const char *text)
@@ -55,7 +58,7 @@ static void copy_line(char *buf, size_t len, const char *text)
 	buf[i] = 0;
 }
 
-bool klog_reason(int fd, char *buf, size_t len)
+bool klog_reason(int fd, dev_t disk, char *buf, size_t len)
 {
 	char record[RECORD_MAX + 1];
 	bool have_own = false;
@@ -73,7 +76,7 @@ bool klog_reason(int fd, char *buf, size_t len)
 			continue;
 		record[n] = 0;
 		text = strchr(record, ';');
-		text = text ? reason_in(text + 1, &core) : NULL;
+		text = text ? reason_in(text + 1, disk, &core) : NULL;
 		/* The target's own last word says more than dm core's. */
 		if (!text || (core && have_own))
 			continue;

@@ -78,14 +78,15 @@ int disk_lock_each(int (*cb)(const char *name, void *arg), void *arg);
 int klog_mark(void);
 
 /**
- * klog_reason() - what the kernel said of dm-chain since klog_mark()
+ * klog_reason() - what the kernel said of a disk since klog_mark()
  * @fd: is closed
+ * @disk: its device number
  * @buf: gets the reason
  * @len: bytes of it
  *
  * Return: true if @buf has a reason.
  */
-bool klog_reason(int fd, char *buf, size_t len);
+bool klog_reason(int fd, dev_t disk, char *buf, size_t len);
 
 /* control.c */
 
