@@ -55,7 +55,7 @@ run_ok "a newer kernel's headers come" in_root /bin/bash -c 'dpkg -i /var/local/
 new=$(basename "$(echo "$root"/lib/modules/6.12*)")
 is "$(built)" "$(printf '%s\n' "$version $old" "$version $new" | sort)" "it is built for that, too"
 for release in "$old" "$new"; do
-	like "$(in_root modinfo -k "$release" -F vermagic dm-chain)" "^$release " "the module of $release is for it"
+	is "$(in_root modinfo -k "$release" -F vermagic dm-chain | cut -d " " -f 1)" "$release" "the module of $release is for it"
 done
 output | sed 's/^/#   /'
 
