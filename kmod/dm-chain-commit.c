@@ -718,20 +718,14 @@ static int top_durable(struct chain_job *job, sector_t start, sector_t end)
 static bool damaged(struct chain_job *job, sector_t start, sector_t end)
 {
 	struct chain_clear c;
-	unsigned int i, state;
-	u64 block, n;
+	unsigned int i;
 
 	for (i = job->t; i < job->b; i++) {
 		const struct chain_layer *l = layer_at(job, i);
 
-		if (!blocks_in(l, start, end, &c))
-			continue;
-		for (block = c.block; block < c.block + c.n; block += n) {
-			n = chain_statemap_run(&l->map, block,
-					       c.block + c.n - block, &state);
-			if (state == DM_CHAIN_DAMAGED)
-				return true;
-		}
+		if (blocks_in(l, start, end, &c) &&
+		    chain_statemap_damaged(&l->map, c.block, c.n))
+			return true;
 	}
 	return false;
 }

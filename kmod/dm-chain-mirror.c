@@ -120,8 +120,14 @@ static sector_t mirror_want(struct chain_job *job, sector_t sector, sector_t max
 	*want = CHAIN_WANT_KEEP;
 	max = min_t(sector_t, max, ((region + 1) << m->shift) - sector);
 	max = target_run(job, sector, max, &to);
-	if (!test_bit(region, m->todo) ||
-	    (to != DM_CHAIN_ABSENT && !test_bit(region, m->changed)))
+	if (!test_bit(region, m->todo))
+		return max;
+	/* It isn't absent, nor is it there, nor can it be copied there. */
+	if (to == DM_CHAIN_DAMAGED) {
+		*want = CHAIN_WANT_BAD;
+		return max;
+	}
+	if (to != DM_CHAIN_ABSENT && !test_bit(region, m->changed))
 		return max;
 	if (m->shallow) {
 		max = chain_walk(job->ci, 0, 1, sector, max, from, &state);

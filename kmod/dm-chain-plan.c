@@ -7,6 +7,9 @@
  * than what is held elsewhere. A block of which something is wanted, and which
  * the target does not have yet, is filled up with what is seen there now.
  *
+ * A damaged block of the target stays damaged, whatever is written there. So nothing
+ * is planned into one: who moves data drops the place where it was seen.
+ *
  * Nothing is written, nothing locked: the caller keeps guest and table away.
  */
 #include "dm-chain-job.h"
@@ -250,6 +253,27 @@ static void cut(struct chain_plan *p, sector_t end)
 	bitmap_clear(p->zero, first, CHAIN_PLAN_BLOCKS - first);
 }
 
+static bool any_lost(const struct chain_layer *l, u64 first,
+		     const unsigned long *bits)
+{
+	unsigned long from, to;
+
+	for_each_set_bitrange(from, to, bits, CHAIN_PLAN_BLOCKS)
+		if (chain_statemap_damaged(&l->map, first + from, to - from))
+			return true;
+	return false;
+}
+
+/* Does anything go where nobody would ever see it? */
+static bool into_damage(const struct chain_plan *p)
+{
+	const struct chain_layer *l = p->to->layer;
+	u64 first = sector_to_block(l, p->start);
+
+	return l->format == DM_CHAIN_FORMAT_CHAIN &&
+	       (any_lost(l, first, p->data) || any_lost(l, first, p->zero));
+}
+
 int chain_plan_make(struct chain_plan *p)
 {
 	unsigned int i;
@@ -271,6 +295,8 @@ int chain_plan_make(struct chain_plan *p)
 	}
 	/* A grain has 256 units of 4 KiB at most: it fits. */
 	if (WARN_ON_ONCE(p->end <= p->start))
+		return -EIO;
+	if (into_damage(p))
 		return -EIO;
 	for (i = 0; i < p->nr; i++)
 		p->bytes += (u64)p->piece[i].n << SECTOR_SHIFT;

@@ -378,18 +378,14 @@ static bool base_in_place(const struct locked *k)
 static bool base_first(const struct locked *k)
 {
 	struct chain_layer *l = base_of(k->ci)->layer;
-	u64 block, n, i, run;
-	unsigned int state;
+	u64 block, n;
 
 	if (is_raw(base_of(k->ci)) || !aligned(k->bio, l))
 		return false;
 	block = sector_to_block(l, k->bio->bi_iter.bi_sector);
 	n = sector_to_block(l, bio_sectors(k->bio));
-	for (i = 0; i < n; i += run) {
-		run = chain_statemap_run(&l->map, block + i, n - i, &state);
-		if (state == DM_CHAIN_DAMAGED)
-			return false;
-	}
+	if (chain_statemap_damaged(&l->map, block, n))
+		return false;
 	if (chain_statemap_prepare(&l->map, block, n, DM_CHAIN_DATA, GFP_NOIO))
 		return false;
 	hook_base(k->ci, k->bio, block, n, k->block, k->n);
@@ -418,6 +414,10 @@ static int zero_base_blocks(struct chain_inst *ci, sector_t sector, sector_t n)
 	u64 block;
 	int r = 0;
 
+	/* As with data: what would not be seen there the top takes. */
+	if (chain_statemap_damaged(&l->map, sector_to_block(l, sector),
+				   sector_to_block(l, n)))
+		return -EIO;
 	for (; n && !r; sector += run, n -= run) {
 		run = chain_walk(ci, depth, ci->nr, sector, n, &owner, &state);
 		run = max_t(sector_t, round_down(run, block_sectors(l)),

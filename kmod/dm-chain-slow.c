@@ -371,20 +371,6 @@ static void slow_part_of_block(struct chain_bio *cb, struct bio *bio, u64 block)
 	finish(ci, bio, r);
 }
 
-/* What was deferred before its map was known is not cut to a run of one state. */
-static bool any_damaged(const struct chain_layer *l, u64 block, u64 n)
-{
-	unsigned int state;
-	u64 run;
-
-	for (; n; block += run, n -= run) {
-		run = chain_statemap_run(&l->map, block, n, &state);
-		if (state == DM_CHAIN_DAMAGED)
-			return true;
-	}
-	return false;
-}
-
 static void slow_whole_blocks(struct chain_bio *cb, struct bio *bio, u64 block,
 			      u32 n)
 {
@@ -394,7 +380,8 @@ static void slow_whole_blocks(struct chain_bio *cb, struct bio *bio, u64 block,
 
 	if (!chain_lock_or_park(cb, block, n))
 		return;
-	r = any_damaged(l, block, n) ? -EIO :
+	/* What was deferred before its map was known is not cut to a run of one state. */
+	r = chain_statemap_damaged(&l->map, block, n) ? -EIO :
 	    chain_statemap_prepare(&l->map, block, n, DM_CHAIN_DATA, GFP_NOIO);
 	if (r) {
 		chain_unlock_blocks(ci->disk, block, n);
@@ -416,7 +403,8 @@ static void slow_zero(struct chain_bio *cb, struct bio *bio)
 	if (!chain_lock_or_park(cb, block, n))
 		return;
 	/* A discard is a hint; who wants zeroes written is told. */
-	if (bio_op(bio) == REQ_OP_DISCARD || !any_damaged(l, block, n))
+	if (bio_op(bio) == REQ_OP_DISCARD ||
+	    !chain_statemap_damaged(&l->map, block, n))
 		r = chain_zero_blocks(ci, bio, block, n, GFP_NOIO);
 	chain_unlock_blocks(ci->disk, block, n);
 	finish(ci, bio, r);

@@ -234,6 +234,19 @@ u64 chain_statemap_run(const struct chain_statemap *m, u64 block, u64 max,
 	return max_t(u64, run, 1);
 }
 
+bool chain_statemap_damaged(const struct chain_statemap *m, u64 block, u64 n)
+{
+	unsigned int state;
+	u64 run;
+
+	for (; n; block += run, n -= run) {
+		run = chain_statemap_run(m, block, n, &state);
+		if (state == DM_CHAIN_DAMAGED)
+			return true;
+	}
+	return false;
+}
+
 /* Clear the states of @n blocks from @first on that lie beyond the last block. */
 static void cut_tail(u64 blocks, u64 first, u64 n, u64 *words)
 {

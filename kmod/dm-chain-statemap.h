@@ -140,6 +140,16 @@ u64 chain_statemap_run(const struct chain_statemap *m, u64 block, u64 max,
 		       unsigned int *state);
 
 /**
+ * chain_statemap_damaged() - is the state of any block in a range lost
+ * @m: map
+ * @block: first
+ * @n: blocks; may be 0
+ *
+ * Return: true if so.
+ */
+bool chain_statemap_damaged(const struct chain_statemap *m, u64 block, u64 n);
+
+/**
  * chain_statemap_count() - blocks per state
  * @m: map
  * @count: 4 numbers, indexed by enum dm_chain_state

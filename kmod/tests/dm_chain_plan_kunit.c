@@ -264,6 +264,26 @@ static void plan_bad(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, plan(f, 192 * UNIT, 208 * UNIT), -EIO);
 }
 
+/* Nothing goes into blocks of the target that are lost, not as a whole either. */
+static void plan_lost(struct kunit *test)
+{
+	struct fixture *f = make(test, 16, UNITS * UNIT);
+
+	state(test, f, 5, DM_CHAIN_DAMAGED);
+	KUNIT_EXPECT_EQ(test, plan(f, 0, 256 * UNIT), 0);
+	memset(f->want + 3 * 16, FROM_0, 5 * 16);
+	KUNIT_EXPECT_EQ(test, plan(f, 0, 256 * UNIT), -EIO);
+	KUNIT_EXPECT_EQ(test, plan(f, 6 * 16 * UNIT, 256 * UNIT), 0);
+	KUNIT_EXPECT_EQ(test, plan(f, 0, 5 * 16 * UNIT), 0);
+	memset(f->want + 3 * 16, ZEROED, 5 * 16);
+	KUNIT_EXPECT_EQ(test, plan(f, 0, 256 * UNIT), -EIO);
+	memset(f->want + 3 * 16, KEPT, 5 * 16);
+	f->want[5 * 16 + 1] = ZEROED;
+	KUNIT_EXPECT_EQ(test, plan(f, 0, 256 * UNIT), -EIO);
+	f->want[5 * 16 + 1] = KEPT;
+	KUNIT_EXPECT_EQ(test, plan(f, 0, 256 * UNIT), 0);
+}
+
 static void plan_raw(struct kunit *test)
 {
 	struct fixture *f = make(test, 12, UNITS * UNIT);
@@ -314,6 +334,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(plan_tail),
 	KUNIT_CASE(plan_full),
 	KUNIT_CASE(plan_bad),
+	KUNIT_CASE(plan_lost),
 	KUNIT_CASE(plan_raw),
 	KUNIT_CASE(plan_random),
 	{}

@@ -5,8 +5,8 @@
 #
 # More layers that fail under a job, beside 42-joberrors.sh: what a commit reads,
 # flushes that fail for good, maps and headers of the range and of the layer above
-# it, a full file system with a raw base; and disks that are closed while a job
-# waits for somebody to mend them.
+# it, a base whose map is damaged, a full file system with a raw base; and disks that
+# are closed while a job waits for somebody to mend them.
 
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../lib/chain.sh"
@@ -237,6 +237,57 @@ dmchain close d 2>/dev/null
 run_ok "overlay: open" dmchain open d /dev/mapper/lay2 --force
 same "overlay: all is there"
 finished "overlay" "2 0"
+
+# --- a damaged map of the base: what hides those 4 MiB is all that there is of them
+
+fresh_damaged()
+{
+	cp --sparse=always saved.img back.img
+	cp sum.first sum
+	dd if=/dev/urandom of=back.img bs=512 count=1 conv=notrunc status=none \
+		seek=$(($(header_at 0 112) + 1))
+	dmchain open d /dev/mapper/lay2
+}
+
+fresh_damaged
+same "damaged: the disk shows nothing of it"
+for policy in report ignore; do
+	run_fail 1 "damaged: $policy: the commit ends with an error" \
+		dmchain commit d --top 1 --base 2 --on-error $policy
+	is "$(json '[.[] | select(.status == "concluded")][-1].error' dmchain job list d)" "Input/output error" \
+		"damaged: $policy: which it tells"
+	is "$(chain)" "2 1 0" "damaged: $policy: no layer is gone"
+	same "damaged: $policy: the disk is what it was"
+done
+begin "damaged: stop" dmchain commit d --top 1 --base 2 --on-error stop
+wait_for 30 paused_for "Input/output error"
+is "$(of status) $(of error)" "paused Input/output error" "damaged: stop: it is paused"
+run_ok "damaged: close, with that pending" dmchain close d
+run_ok "damaged: open" dmchain open d /dev/mapper/lay2
+same "damaged: opened again, the disk is what it was"
+dmchain close d
+
+fresh_damaged
+begin "active damaged: a commit" dmchain commit d --base 2 --on-error stop
+wait_for 30 paused_for "Input/output error"
+is "$(of status) $(of error)" "paused Input/output error" "active damaged: it is paused"
+same "active damaged: the disk is what it was"
+fill d 5 1 d
+is $? 0 "active damaged: what the guest writes there is written"
+xfs_io -d -c "pwrite -q -S 0x33 6m 5k" -c fsync /dev/mapper/d &&
+	blkdiscard -z -o $((7 << 20)) -l $((1 << 20)) /dev/mapper/d
+is $? 0 "active damaged: so are parts of blocks, and zeroes"
+is "$(xfs_io -d -c 'pread -v 7m 512' /dev/mapper/d | head -n 1 | grep -c '00 00 00 00')" 1 "active damaged: which it reads"
+remember
+run_ok "active damaged: resume" dmchain job resume "$id"
+wait_for 30 sh -c "dmchain job show $id --json | jq -e '.errors == 2 and .status == \"paused\"'"
+is "$(of status) $(of errors)" "paused 2" "active damaged: it meets it again"
+same "active damaged: all is there"
+no_violations "active damaged: the gate refused nothing"
+run_ok "active damaged: close" dmchain close d
+run_ok "active damaged: open" dmchain open d /dev/mapper/lay2
+same "active damaged: opened again, too"
+dmchain close d
 
 # --- a stream: what takes in can't be written, then can't be made durable
 

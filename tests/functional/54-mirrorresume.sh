@@ -123,6 +123,19 @@ run_ok "prepared and not decided: a target" dmchain mirror other t.img --format 
 like "$(output)" "begins anew" "prepared and not decided: which begins anew"
 run_ok "close" dmchain close other
 
+# --- the map of what is there is damaged: that is not there, and can't be copied there
+
+stack_large
+dmchain mirror d t5.img --format chain --speed 16M --background >/dev/null
+wait_for 30 copied 24
+run_ok "damaged: cancel" dmchain job cancel d
+at=$(($(od -An -t u8 -j 112 -N 8 t5.img) + 512))
+dd if=/dev/urandom of=t5.img bs=512 count=1 seek=$((at / 512)) conv=notrunc status=none
+refused 1 "(Input/output|I/O) error" "damaged: it goes on, and ends with an error" \
+	dmchain mirror d t5.img --format chain --existing
+run_fail any "damaged: what there is of the copy is no disk" dmchain open e t5.img
+run_ok "damaged: close" dmchain close d
+
 # --- under load: cut off at many moments, and resumed each time
 
 rm -f ./*.img m
