@@ -9,9 +9,11 @@
  * part from the base before a write to that has landed there, and bury it.
  *
  * Straight from map() go writes to what nobody above the base holds and the base
- * has as data: neither can change any more. All else goes to a worker, which
- * locks the blocks, and looks again: that keeps the job from moving them under a
- * write in place, and other writes from the same block of the base. The lock is
+ * has as data, if their blocks can be locked at once: the top may take another
+ * write to the same block, that the base has refused, and what the copy-up for it
+ * reads from the base must have landed there. All else goes to a worker, which
+ * waits for the lock, and looks again: that keeps the job from moving blocks under
+ * a write in place, and other writes from the same block of the base. Its lock is
  * for as many blocks of the top as make up the largest block of all layers.
  *
  * A flush covers the top, then the base. So does a FUA write that went to both.
@@ -150,22 +152,51 @@ static sector_t lockable(const struct chain_inst *ci)
 	return ((sector_t)CHAIN_LOCK_BLOCKS << l->block_sectors_shift) / 2;
 }
 
-static int map_write(struct chain_inst *ci, struct bio *bio)
+/* How much from the bio's start on goes to the base, in place. */
+static sector_t direct(const struct chain_inst *ci, const struct bio *bio)
 {
 	sector_t sector = bio->bi_iter.bi_sector;
 	sector_t from = sector, to = bio_end_sector(bio), n;
 
 	whole_blocks(ci, &from, &to);
 	n = unheld(ci, from, to);
+	if (!n)
+		return 0;
+	return in_base(ci, sector, min(from + n, bio_end_sector(bio)) - sector);
+}
+
+/* False: the worker waits for the lock. */
+static bool lock_direct(struct chain_inst *ci, const struct bio *bio, u64 *block,
+			u32 *nr)
+{
+	const struct chain_layer *l = chain_top(ci)->layer;
+
+	*block = sector_to_block(l, bio->bi_iter.bi_sector);
+	*nr = sector_to_block(l, bio_end_sector(bio) - 1) + 1 - *block;
+	if (!chain_locks_try(&ci->disk->locks, *block, *nr))
+		return false;
+	/* The top may have got one of them since we have looked. */
+	if (direct(ci, bio) == bio_sectors(bio))
+		return true;
+	chain_unlock_blocks(ci->disk, *block, *nr);
+	return false;
+}
+
+static int map_write(struct chain_inst *ci, struct bio *bio)
+{
+	sector_t n;
+	u64 block;
+	u32 nr;
+
+	chain_clip(bio, lockable(ci));
+	n = direct(ci, bio);
 	if (n)
-		n = in_base(ci, sector, min(from + n, bio_end_sector(bio)) - sector);
-	if (!n) {
-		chain_clip(bio, lockable(ci));
+		chain_clip(bio, n);
+	if (!n || !lock_direct(ci, bio, &block, &nr)) {
 		defer(ci, bio, false);
 		return DM_MAPIO_SUBMITTED;
 	}
-	chain_clip(bio, n);
-	hook_base(ci, bio, 0, 0, 0, 0);
+	hook_base(ci, bio, 0, 0, block, nr);
 	return chain_remap(base_of(ci), bio);
 }
 

@@ -200,6 +200,63 @@ is "$(of status)" ready "data: it is ready"
 run_ok "data: pivot" dmchain pivot d
 finished "data" 0
 
+# --- data of the base, while another write to the same block of the top is on its way
+
+# slow_base [FAULTS]: its 4 KiB at 1 MiB can't be written, the next take 3 s
+slow_base()
+{
+	{
+		if [ -z "${1-}" ]; then
+			echo "0 $((16 * mib)) linear $slow 0"
+		else
+			echo "0 $mib linear $slow 0"
+			echo "$mib 8 flakey $slow $mib 0 60 1 error_writes"
+			echo "$((mib + 8)) 8 delay $slow $((mib + 8)) 0 $slow $((mib + 8)) 3000"
+			echo "$((mib + 16)) $((15 * mib - 16)) linear $slow $((mib + 16))"
+		fi
+	} >table
+	dmsetup load slow table && dmsetup suspend --noflush slow && dmsetup resume slow ||
+		fail "the slow base: a table"
+}
+
+unit()		# unit NUMBER LETTER
+{
+	head -c 4096 /dev/zero | tr '\0' "$2" |
+		dd of=/dev/mapper/d bs=4k seek="$1" oflag=direct status=none
+}
+
+reads()		# reads NUMBER
+{
+	dd if=/dev/mapper/d bs=4k skip="$1" count=1 iflag=direct status=none | head -c 1
+}
+
+modprobe dm-delay
+truncate -s 16M slow.img
+slow=$(losetup -f --show slow.img)
+dmsetup create slow --table "0 $((16 * mib)) linear $slow 0"
+dmchain create landing.img --backing /dev/mapper/slow --backing-format raw --block-size 64K >/dev/null
+dmchain open d landing.img
+begin "landing: a commit" dmchain commit d --on-error stop
+wait_for 30 status_is ready
+fill d 0 4 e
+slow_base faults
+unit 257 f &
+sleep 1
+unit 256 g
+is $? 0 "landing: a write that the base refuses is written"
+wait $!
+is $? 0 "landing: so is the one that was on its way"
+is "$(reads 256)$(reads 257)$(reads 258)" gfe "landing: and both are read"
+remember
+slow_base
+run_ok "landing: resume" dmchain job resume "$id"
+wait_for 30 status_is ready
+run_ok "landing: pivot" dmchain pivot d
+same "landing: the disk is what it was"
+run_ok "landing: close" dmchain close d
+run_ok "landing: no device" dmsetup remove slow
+losetup -d "$slow"
+
 # --- maps and headers of the range, and above it
 
 for what in "map 1 112" "header 1 0"; do
