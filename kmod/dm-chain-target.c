@@ -236,7 +236,7 @@ static int check_links(struct chain_inst *ci, char **error)
 	return 0;
 }
 
-/* A prepared top: made for this top, empty, and large enough. */
+/* A prepared top: made for this top, empty, and large enough, also to see all of it. */
 static int check_next(struct chain_inst *ci, char **error)
 {
 	struct chain_layer *top = chain_top(ci)->layer, *next;
@@ -259,6 +259,10 @@ static int check_next(struct chain_inst *ci, char **error)
 		return -EINVAL;
 	*error = "The layer in role next is smaller than the disk";
 	if (next->size < ci->ti->len)
+		return -EINVAL;
+	/* It was made before the top grew, say. */
+	*error = "The layer in role next does not show all of the disk";
+	if (next->limit < min(next->size, top->size))
 		return -EINVAL;
 	*error = "The layer in role next is not empty";
 	chain_statemap_count(&next->map, count);

@@ -192,8 +192,8 @@ static void set_link(const struct snapshot *s, struct chain_header *h)
 	memset(link, 0, sizeof(*link));
 	link->format = s->layers[0].format;
 	link->size = s->layers[0].size;
-	if (h->limit > link->size)
-		h->limit = link->size;
+	/* It holds nothing: one that create made may show more than the top had then. */
+	h->limit = h->size < link->size ? h->size : link->size;
 	if (raw_top(s))
 		return;
 	memcpy(link->uuid.b, s->layers[0].uuid, sizeof(link->uuid.b));
@@ -243,7 +243,6 @@ static int set_header(struct snapshot *s)
 	if (chain_header_init(h, size, max < size ? size : max, shift))
 		return msg_fail(EXIT_FAILED, "%s: no layer can have its size",
 				s->name);
-	h->limit = size;
 	id_random(&h->uuid);
 	id_random(&h->cid);
 	while (getrandom(&h->map_seed, sizeof(h->map_seed), 0) !=

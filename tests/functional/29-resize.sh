@@ -89,6 +89,28 @@ run_ok "close" dmchain close d
 run_ok "check the lower one" dmchain check l.img
 run_ok "check the top" dmchain check l3.img
 
+# A top that was made before the disk has grown, and is to show all of it
+dmchain create grown.img --size 16M --max-size 64M >/dev/null
+dmchain create next.img --backing grown.img --backing-format chain --size 32M >/dev/null
+dmchain unseal grown.img >/dev/null
+dmchain resize grown.img 32M >/dev/null
+at=$(losetup -f --show grown.img)
+next=$(losetup -f --show next.img)
+dmesg -C
+run_fail any "a table with a next layer that doesn't show all of the top" \
+	dmsetup create t --table "0 65536 chain 2 $next chain next $at chain rw"
+like "$(dmesg)" "role next does not show all" "the log says why"
+dmsetup remove t 2>/dev/null
+losetup -d "$next" "$at"
+dmchain open d grown.img 2>/dev/null || run_ok "open" dmchain open d grown.img --force
+yes parent | dd of=/dev/mapper/d bs=1M count=32 iflag=fullblock oflag=direct status=none
+run_ok "snapshot --existing" dmchain snapshot d=next.img --existing
+is "$(digest /dev/mapper/d 0 33554432)" "$(head -c 32M base.raw | md5sum)" "the disk is what it was"
+run_ok "close" dmchain close d
+run_ok "open" dmchain open d next.img
+is "$(digest /dev/mapper/d 0 33554432)" "$(head -c 32M base.raw | md5sum)" "opened again, too"
+run_ok "close" dmchain close d
+
 # The copy of the header at the end moves with it, and what was one is data
 bytes=$(stat -c %s l3.img)
 is "$(dd if=l3.img bs=1M iflag=skip_bytes skip=$((bytes - 4096)) count=1 status=none | head -c 8)" \
