@@ -437,9 +437,14 @@ static int spell_some(struct chain_job *job, sector_t *at)
 
 static int spell_out(struct chain_job *job)
 {
-	sector_t at = shortest(job);
-	int r = 1;
+	sector_t at;
+	int r = chain_job_enter(job);
 
+	if (r)
+		return r;
+	at = shortest(job);
+	chain_job_leave(job);
+	r = 1;
 	while (r > 0 || r == -EAGAIN) {
 		sector_t was = at;
 
@@ -632,14 +637,26 @@ static int install_claimed(struct chain_job *job, struct chain_growth *g)
 	return r;
 }
 
+static int check_room(struct chain_job *job)
+{
+	int r = chain_job_enter(job);
+
+	if (r)
+		return r;
+	if (bdev_nr_bytes(base_att(job)->bdev) < base_needs(job))
+		r = -ENOSPC;
+	chain_job_leave(job);
+	return r;
+}
+
 static int commit_prepare(struct chain_job *job)
 {
 	struct chain_growth *g = NULL;
 	u64 data, zero, fresh;
-	int r;
+	int r = check_room(job);
 
-	if (bdev_nr_bytes(base_att(job)->bdev) < base_needs(job))
-		return -ENOSPC;
+	if (r)
+		return r;
 	if (!raw_base(job) && job->base->size < job->top->size) {
 		g = chain_growth_alloc(job->base, base_size_then(job));
 		if (!g)

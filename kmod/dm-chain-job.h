@@ -386,7 +386,11 @@ const struct chain_header *chain_job_through(const struct chain_job *job,
 /** chain_job_unfinished() - is a layer read by way of a commit that has not ended */
 bool chain_job_unfinished(const struct chain_job *job, unsigned int depth);
 
-/** chain_job_att() - attachment of the layer at a depth */
+/**
+ * chain_job_att() - attachment of the layer at a depth
+ * @job: busy, or the disk is claimed or pinned; else a table swap may free it
+ * @depth: in the job's table
+ */
 static inline struct chain_att *chain_job_att(const struct chain_job *job,
 					      unsigned int depth)
 {

@@ -308,7 +308,6 @@ static int mirror_alloc(struct chain_job *job)
 		return -ENOMEM;
 	job->m = m;
 	m->job = job;
-	m->to = job->ci->target;
 	spin_lock_init(&m->lock);
 	INIT_LIST_HEAD(&m->parked);
 	set_geometry(job, m);
