@@ -601,6 +601,19 @@ static bool unread(const struct chain_inst *ci)
 	return smp_load_acquire(&ci->disk->unread);
 }
 
+/*
+ * Has what it changes to be flagged first? That is asked before it is deferred for
+ * anything: the slow path doesn't ask. A mirror does so by itself; of a disk that is
+ * committed there is none to go on with.
+ */
+static bool unflagged(const struct chain_inst *ci, const struct bio *bio)
+{
+	const struct chain_disk *disk = ci->disk;
+
+	return unlikely(disk->tracking) && !disk->mirror && !disk->route &&
+	       !chain_is_flagged(ci, bio->bi_iter.bi_sector);
+}
+
 static noinline int map_change(struct chain_inst *ci, struct bio *bio)
 {
 	if (unlikely(writes_refused(ci)))
@@ -609,6 +622,8 @@ static noinline int map_change(struct chain_inst *ci, struct bio *bio)
 		return map_flush(ci, bio);
 	if (!chain_guest_rw(chain_top(ci)))
 		return DM_MAPIO_KILL;
+	if (unflagged(ci, bio))
+		return chain_map_track(ci, bio);
 	if (unlikely(unread(ci)) && wait_for_map(ci, bio))
 		return DM_MAPIO_SUBMITTED;
 	if (unlikely(ci->disk->mirror))
@@ -617,9 +632,6 @@ static noinline int map_change(struct chain_inst *ci, struct bio *bio)
 		return map_raw(ci, bio);
 	if (unlikely(ci->disk->route))
 		return chain_map_route(ci, bio);
-	if (unlikely(ci->disk->tracking) &&
-	    !chain_is_flagged(ci, bio->bi_iter.bi_sector))
-		return chain_map_track(ci, bio);
 	switch (bio_op(bio)) {
 	case REQ_OP_WRITE:
 		return map_write(ci, bio);

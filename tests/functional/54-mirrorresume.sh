@@ -136,6 +136,47 @@ refused 1 "(Input/output|I/O) error" "damaged: it goes on, and ends with an erro
 run_fail any "damaged: what there is of the copy is no disk" dmchain open e t5.img
 run_ok "damaged: close" dmchain close d
 
+# --- written while the map of a layer below has not been read
+
+rm -f ./*.img
+truncate -s 160M back
+back=$(losetup -f --show back)
+dmsetup create lay0 --table "0 $(blockdev --getsz "$back") linear $back 0"
+dmchain create /dev/mapper/lay0 --size 64M >/dev/null
+dmchain open d /dev/mapper/lay0
+fill d 0 64 a
+dmchain snapshot d=top.img >/dev/null
+run_ok "below unread: mirror" dmchain mirror d t.img --format chain
+run_ok "below unread: close" dmchain close d
+at=$(($(od -An -t u8 -j 112 -N 8 /dev/mapper/lay0) / 512))
+# Its two groups are read from a device that stands still; flushes pass
+modprobe dm-delay
+dmsetup create still --table "0 16 linear $back $at"
+dmsetup load lay0 <<-END
+	0 $at linear $back 0
+	$at 16 delay /dev/mapper/still 0 0 $back $at 0
+	$((at + 16)) $(($(blockdev --getsz "$back") - at - 16)) linear $back $((at + 16))
+END
+dmsetup suspend --noflush lay0 && dmsetup resume lay0
+dmsetup suspend --nolockfs still
+run_ok "below unread: open" dmchain open d top.img
+xfs_io -d -c "pwrite -q -S 0x62 -b 64k 9m 64k" /dev/mapper/d &
+xfs_io -d -c "pwrite -q -S 0x63 17m 512" /dev/mapper/d &
+blkdiscard -f -o 25M -l 1M /dev/mapper/d 2>/dev/null &
+wait_for 30 in_flight d 3
+is $? 0 "below unread: three writes wait"
+like "$(status_of d)" 'unread=[1-9]' "below unread: for the map"
+dmsetup resume still
+wait
+run_ok "below unread: resumed" dmchain job resume d --wait
+is "$(json '.[-1]."total-progress"' dmchain job list d)" $((12 << 20)) "below unread: three regions were copied"
+copy_is_disk "below unread"
+run_ok "below unread: close" dmchain close d
+dmsetup remove lay0
+dmsetup remove still
+losetup -d "$back"
+rm back
+
 # --- under load: cut off at many moments, and resumed each time
 
 rm -f ./*.img m

@@ -77,6 +77,14 @@ status_of()
 	dmsetup status "$1" | cut -d ' ' -f 4-
 }
 
+# in_flight DEVICE COUNT: so many writes and discards are under way there
+in_flight()
+{
+	local name
+	name=$(dmsetup info -c --noheadings -o blkdevname "$1")
+	[ "$(awk '{ print $2 }' "/sys/block/$name/inflight")" = "$2" ]
+}
+
 # no_violations NAME: the target never sent I/O that its gate refused. A disk
 # has to be open.
 no_violations()
