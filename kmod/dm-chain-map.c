@@ -606,12 +606,14 @@ static bool unread(const struct chain_inst *ci)
  * anything: the slow path doesn't ask. A mirror does so by itself; of a disk that is
  * committed there is none to go on with.
  */
-static bool unflagged(const struct chain_inst *ci, const struct bio *bio)
+static bool unflagged(const struct chain_inst *ci, struct bio *bio)
 {
 	const struct chain_disk *disk = ci->disk;
 
-	return unlikely(disk->tracking) && !disk->mirror && !disk->route &&
-	       !chain_is_flagged(ci, bio->bi_iter.bi_sector);
+	if (likely(!disk->tracking) || disk->mirror || disk->route)
+		return false;
+	chain_clip_flag(chain_top(ci)->layer, bio);
+	return !chain_is_flagged(ci, bio->bi_iter.bi_sector);
 }
 
 static noinline int map_change(struct chain_inst *ci, struct bio *bio)

@@ -43,6 +43,13 @@ static u64 sector_of(const struct chain_layer *l, const struct bio *bio)
 	return sector_to_block(l, bio->bi_iter.bi_sector) / DM_CHAIN_SECTOR_BLOCKS;
 }
 
+void chain_clip_flag(const struct chain_layer *l, struct bio *bio)
+{
+	sector_t span = block_to_sector(l, DM_CHAIN_SECTOR_BLOCKS);
+
+	chain_clip(bio, span - (bio->bi_iter.bi_sector & (span - 1)));
+}
+
 void chain_flag(struct chain_inst *ci, struct bio *bio,
 		void (*then)(struct chain_bio *cb, blk_status_t status))
 {
@@ -110,8 +117,8 @@ static sector_t cut(const struct chain_layer *l, struct bio *bio,
 int chain_map_track(struct chain_inst *ci, struct bio *bio)
 {
 	const struct chain_layer *l = chain_top(ci)->layer;
-	sector_t span = block_to_sector(l, DM_CHAIN_SECTOR_BLOCKS), n;
 	unsigned int state;
+	sector_t n;
 
 	if (bio->bi_opf & REQ_NOWAIT) {
 		bio_wouldblock_error(bio);
@@ -120,7 +127,6 @@ int chain_map_track(struct chain_inst *ci, struct bio *bio)
 	if (bio_op(bio) != REQ_OP_WRITE && bio_op(bio) != REQ_OP_DISCARD &&
 	    bio_op(bio) != REQ_OP_WRITE_ZEROES)
 		return DM_MAPIO_KILL;
-	chain_clip(bio, span - (bio->bi_iter.bi_sector & (span - 1)));
 	n = cut(l, bio, &state);
 	if (!n)
 		return end(bio, BLK_STS_OK);

@@ -1340,6 +1340,9 @@ int chain_map_tracked(struct chain_inst *ci, struct bio *bio,
 int chain_track_alloc(const struct chain_layer *l, unsigned long **track,
 		      unsigned long **tracked);
 
+/** chain_clip_flag() - cut a bio to what one flag speaks for, which is asked next */
+void chain_clip_flag(const struct chain_layer *l, struct bio *bio);
+
 /** chain_is_flagged() - may this be written, as far as flags go */
 static inline bool chain_is_flagged(const struct chain_inst *ci, sector_t sector)
 {
@@ -1363,7 +1366,7 @@ void chain_flag(struct chain_inst *ci, struct bio *bio,
 /** chain_flagged() - in @then: it is durable */
 void chain_flagged(struct chain_bio *cb);
 
-/** chain_map_track() - a write whose place is not flagged yet */
+/** chain_map_track() - a write, cut so, whose place is not flagged yet */
 int chain_map_track(struct chain_inst *ci, struct bio *bio);
 
 /* dm-chain-both.c: guest I/O while the disk is mirrored */

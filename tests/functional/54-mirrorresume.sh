@@ -70,6 +70,20 @@ run_ok "close" dmchain close d
 dmchain open d 0.img 2>/dev/null
 run_ok "resumed" dmchain mirror d t2.img --format chain --existing
 is "$(json '.[-1]."total-progress"' dmchain job list d)" $((4 << 20)) "one region was copied"
+
+# What begins in a region of 4 MiB that is flagged already, and reaches into others
+run_ok "across: close" dmchain close d
+dmchain open d 0.img 2>/dev/null
+spot 49 u
+spot 17 t
+spot 37 s
+xfs_io -d -c "pwrite -q -S 0x72 -b 64k $(((52 << 20) - 32768)) 64k" /dev/mapper/d
+blkdiscard -o 18M -l 7M /dev/mapper/d
+xfs_io -d -c "fzero 39m 2m" /dev/mapper/d
+run_ok "across: close again" dmchain close d
+dmchain open d 0.img 2>/dev/null
+run_ok "across: resumed" dmchain mirror d t2.img --format chain --existing
+is "$(json '.[-1]."total-progress"' dmchain job list d)" $((7 * 4 << 20)) "across: seven regions were copied"
 mv t2.img t.img
 copy_is_disk "resumed when it was ready"
 
