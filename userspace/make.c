@@ -241,8 +241,11 @@ int image_make_header(struct image *img)
 
 	if (!ret)
 		ret = image_write_slots(img);
-	/* What was given had its entry before. */
-	if (!ret && !img->is_bdev && img->given < 0)
+	/*
+	 * What was given has its entry already, but who made it need not have
+	 * flushed that. Without a name nobody finds it by one.
+	 */
+	if (!ret && !img->is_bdev && !img->nameless)
 		ret = folder_flush(img->path);
 	return ret;
 }
@@ -283,8 +286,10 @@ int image_make_raw(const char *arg, const char *path, uint64_t bytes)
 {
 	int ret, fd = arg_fd(arg);
 
-	if (fd >= 0)
-		return set_size(fd, path, bytes);
+	if (fd >= 0) {
+		ret = set_size(fd, path, bytes);
+		return ret ? ret : folder_flush(path);
+	}
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return msg_fail_errno(EXIT_FAILED, errno, "%s: can't make it",

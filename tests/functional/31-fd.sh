@@ -55,7 +55,8 @@ write d one
 reads d one "the disk outlives the descriptor"
 : >next.img
 exec 4<>next.img
-run_ok "snapshot NAME=fd:N" dmchain snapshot d=fd:4
+run_ok "snapshot NAME=fd:N" strace -f -y -qq -o fsyncs -e trace=fsync dmchain snapshot d=fd:4
+like "$(sed 's/ = .*//' fsyncs | xargs -d '\n')" "next.img>.*fsync\([0-9]+<$TMP>" "its entry in the folder is durable, too"
 is "$(json '[.layers[].path|sub(".*/";"")]|join(" ")' dmchain info d)" "next.img top.img base.img" "it is the top"
 exec 4<&-
 write d two
