@@ -19,7 +19,8 @@
  *
  * Failure: what the target fails at is noted for the job, before the blocks are
  * unlocked, and is not the guest's concern. While a pivot is being made durable it
- * might be: then such a bio waits until that is known (DECIDING). What the source
+ * might be: then such a bio waits until that is known (DECIDING), and so does one that
+ * goes to the source alone, where the target has missed something. What the source
  * fails at the guest is told; the two sides may differ there, so it is copied.
  *
  * Locking: block locks; m->lock for the phase. Nothing waits in map().
@@ -64,7 +65,12 @@ void chain_mirror_lost(struct chain_mirror *m, int error)
 
 /* --- The end of a bio --- */
 
-/* Which of the two sides the guest hears of; false: that is not known yet. */
+/*
+ * Which of the two sides the guest hears of; false: that is not known yet. Once the
+ * target is the disk it hears of both: reads go to the source until the switch, and
+ * what is brought in line at the target comes from there, so what only the target has
+ * is not seen, and is not safe.
+ */
 static bool judge(struct chain_mirror *m, struct chain_bio *cb,
 		  blk_status_t *status)
 {
@@ -73,7 +79,8 @@ static bool judge(struct chain_mirror *m, struct chain_bio *cb,
 
 	spin_lock_irqsave(&m->lock, flags);
 	if (m->phase == CHAIN_MIRROR_TARGET) {
-		*status = cb->missed ? BLK_STS_IOERR : BLK_STS_OK;
+		if (cb->missed && !*status)
+			*status = BLK_STS_IOERR;
 	} else if (m->phase == CHAIN_MIRROR_DECIDING && cb->missed && !*status) {
 		list_add_tail(&cb->list, &m->parked);
 		known = false;
@@ -242,7 +249,8 @@ static void both_done(struct bio *bio)
 	if (!cb->status && !cb->to_status && cb->to_nr)
 		chain_meta_set(m->to->layer, cb->to_block, cb->to_nr,
 			       DM_CHAIN_DATA);
-	cb->missed = cb->to_status;
+	if (cb->to_status)
+		cb->missed = true;
 	if (cb->to_status || cb->status)
 		chain_mirror_missed(m, chain_region(m, block_to_sector(top, cb->lock)),
 				    blk_status_to_errno(cb->to_status));
@@ -328,6 +336,7 @@ static void hook(const struct locked *k)
 	cb->nr_locked = k->n;
 	cb->status = BLK_STS_OK;
 	cb->to_status = BLK_STS_OK;
+	cb->missed = !k->both;
 	atomic_set(&cb->pending, k->both ? 2 : 1);
 	cb->end_io = k->bio->bi_end_io;
 	cb->private = k->bio->bi_private;
@@ -530,7 +539,7 @@ static void in_turn(const struct locked *k)
 	struct chain_bio *cb = chain_bio(k->bio);
 	int r;
 
-	cb->missed = false;
+	cb->missed = !k->both;
 	if (READ_ONCE(chain_top(k->ci)->layer->failed))
 		r = -EIO;
 	else if (bio_op(k->bio) == REQ_OP_WRITE)

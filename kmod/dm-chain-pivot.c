@@ -13,8 +13,9 @@
  *	P5 while the disk is suspended D becomes the top
  *	P6 header D: complete
  *
- * Both sides are written, and flushed, up to P5. So whatever a flush has covered
- * is on the side that opens after a crash.
+ * Both sides are written, and flushed, up to P5, and from P2 on nobody hears of success
+ * that one of them lacks. So whatever a flush has covered is on the side that opens
+ * after a crash, and what has been read or acknowledged is there after P5.
  *
  * Several: the header of P3 of one of the disks, the decider, decides for all; it
  * has the decision, too. The others' are written before, and pending: S retired, or

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=240 group=jobs
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=300 group=jobs
 # allow: Buffer I/O error|I/O error, dev|lost async page write|layer .* failed|job [0-9]+ ended with error
 #
 # Sides that fail under a mirror: the target at copies, at writes of the guest, at its
@@ -25,16 +25,30 @@ devices()
 	done
 }
 
-# part_fails LAYER FIRST-SECTOR SECTORS: and it comes back by mended
-part_fails()
+# part_is LAYER FIRST-SECTOR SECTORS TARGET...: and it comes back by mended
+part_is()
 {
 	local at=$(($1 * 48 * mib)) end=$((48 * mib))
 	dmsetup load lay"$1" <<-END
 		0 $2 linear $back $at
-		$2 $3 error
+		$2 $3 ${*:4}
 		$(($2 + $3)) $((end - $2 - $3)) linear $back $((at + $2 + $3))
 	END
 	dmsetup suspend --noflush lay"$1" && dmsetup resume lay"$1"
+}
+
+part_fails()	# part_fails LAYER FIRST-SECTOR SECTORS
+{
+	part_is "$@" error
+}
+
+# part_waits LAYER FIRST-SECTOR SECTORS DEVICE OFFSET: writes, and end up there. On a
+# device of its own, so that they count as being under way
+part_waits()
+{
+	local at="$back $(($1 * 48 * mib + $2)) 0"
+	dmsetup create slow --table "0 $3 delay $at $4 $5 4000 $at"
+	part_is "$1" "$2" "$3" linear /dev/mapper/slow 0
 }
 
 mended()
@@ -274,6 +288,35 @@ is $? 0 "full when ready: the copy is the disk"
 no_violations "the gate refused nothing"
 dmchain close d
 umount small
+
+# --- a pivot is decided, and before the disk has moved on a side fails
+
+# told FILE NAME: its write is an error
+told()
+{
+	like "$(cat "$1")" "(Input/output|I/O) error" "$2"
+}
+
+modprobe dm-delay
+dmsetup create err --table "0 $mib error"
+stack
+run_ok "decided, source: ready" dmchain mirror d /dev/mapper/lay2 --format chain
+part_waits 1 "$(data_at 1 28)" $mib /dev/mapper/err 0
+# As one request at each side, and in turn
+xfs_io -d -c "pwrite -q -S 0x70 -b 64k 28m 64k" /dev/mapper/d >one.out 2>&1 &
+xfs_io -d -c "pwrite -q -S 0x71 $(((28 << 20) + 524288)) 512" /dev/mapper/d >turn.out 2>&1 &
+wait_for 30 in_flight d 2
+is $? 0 "decided, source: two writes are under way"
+run_ok "decided, source: pivot" dmchain pivot d
+wait
+told one.out "decided, source: the guest hears of what only the target has"
+told turn.out "decided, source: and of what neither has"
+mended 1
+dmsetup remove slow
+same "decided, source: nothing else has changed"
+no_violations "decided: the gate refused nothing"
+run_ok "decided, source: close" dmchain close d
+run_ok "no err" dmsetup remove err
 
 for i in 0 1 2 3; do
 	run_ok "no lay$i" dmsetup remove lay$i
