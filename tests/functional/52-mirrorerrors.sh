@@ -314,8 +314,35 @@ told turn.out "decided, source: and of what neither has"
 mended 1
 dmsetup remove slow
 same "decided, source: nothing else has changed"
-no_violations "decided: the gate refused nothing"
 run_ok "decided, source: close" dmchain close d
+
+stack
+run_ok "decided, target: ready" dmchain mirror d /dev/mapper/lay2 --format chain
+# In a region that isn't the last one copied, of which all goes to both sides anyway;
+# flagged as changed, so that nothing else has to be done at the source then
+fill 22 1 c
+remember
+part_waits 1 1024 8 "$back" $((1 * 48 * mib + 1024))
+part_fails 2 "$(data_at 2 20)" 128
+dmchain pivot d >/dev/null &
+pivot=$!
+wait_for 30 in_flight lay1 1
+is $? 0 "decided, target: the source is being retired"
+xfs_io -d -c "pwrite -q -S 0x70 -b 64k 20m 64k" /dev/mapper/d >missed.out 2>&1 &
+wait_for 30 in_flight d 1
+is $? 0 "decided, target: what it fails at waits"
+xfs_io -d -c "pwrite -q -S 0x71 -b 64k 21m 64k" /dev/mapper/d >alone.out 2>&1
+wait $pivot
+is $? 0 "decided, target: pivot"
+wait
+told missed.out "decided, target: the guest hears of it"
+told alone.out "decided, target: and of what went to the source alone behind it"
+mended 1
+mended 2
+dmsetup remove slow
+same "decided, target: nothing else has changed"
+no_violations "decided: the gate refused nothing"
+run_ok "decided, target: close" dmchain close d
 run_ok "no err" dmsetup remove err
 
 for i in 0 1 2 3; do
