@@ -113,7 +113,7 @@ static int try_again(struct chain_job *job, struct chain_piece *piece)
 
 	for (; done < piece->n && !r; done += n) {
 		n = min_t(sector_t, piece->n - done,
-			  CHAIN_JOB_BUF >> SECTOR_SHIFT);
+			  job->buf_bytes >> SECTOR_SHIFT);
 		r = try_part(job, piece, piece->sector + done, n << SECTOR_SHIFT);
 	}
 	return r;

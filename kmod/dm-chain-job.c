@@ -618,7 +618,7 @@ static void free_work(struct chain_job *job)
 		job->ops->free(job);
 	kvfree(job->plan);
 	job->plan = NULL;
-	free_pages((unsigned long)job->buf, get_order(CHAIN_JOB_BUF));
+	free_pages((unsigned long)job->buf, get_order(job->buf_bytes));
 	job->buf = NULL;
 	kfree(job->hdr);
 	job->hdr = NULL;
@@ -751,11 +751,24 @@ static u32 type_of(u32 op, u32 top)
 	}
 }
 
+/* Less is slower where it is used, and no reason not to begin. */
+static void *alloc_buf(u32 *bytes)
+{
+	unsigned int order = get_order(CHAIN_JOB_BUF);
+	void *buf;
+
+	do {
+		buf = (void *)__get_free_pages(GFP_KERNEL | __GFP_COMP |
+			(order ? __GFP_NORETRY | __GFP_NOWARN : 0), order);
+		*bytes = PAGE_SIZE << order;
+	} while (!buf && order--);
+	return buf;
+}
+
 static int alloc_work(struct chain_job *job)
 {
 	job->plan = kvzalloc(sizeof(*job->plan), GFP_KERNEL);
-	job->buf = (void *)__get_free_pages(GFP_KERNEL | __GFP_COMP,
-					    get_order(CHAIN_JOB_BUF));
+	job->buf = alloc_buf(&job->buf_bytes);
 	job->hdr = kmalloc(sizeof(*job->hdr), GFP_KERNEL);
 	job->which = kvcalloc(BITS_TO_LONGS(CHAIN_PLAN_BLOCKS), sizeof(long),
 			      GFP_KERNEL);

@@ -247,7 +247,8 @@ enum chain_offer {
  * @exited: the thread has let go of the disk
  * @kc: while it runs, as are:
  * @plan: of the batch
- * @buf: CHAIN_JOB_BUF of kernel memory
+ * @buf: kernel memory, in one piece
+ * @buf_bytes: of it; a page to CHAIN_JOB_BUF
  * @hdr: scratch
  * @which: CHAIN_PLAN_BLOCKS bits
  * @cursor: sector at which it goes on
@@ -316,6 +317,7 @@ struct chain_job {
 	struct dm_kcopyd_client *kc;
 	struct chain_plan *plan;
 	void *buf;
+	u32 buf_bytes;
 	struct chain_header *hdr;
 	unsigned long *which;
 	sector_t cursor;

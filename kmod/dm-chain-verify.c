@@ -15,7 +15,6 @@
  */
 #include "dm-chain-mirror.h"
 
-#define PIECE		((CHAIN_JOB_BUF / 2) >> SECTOR_SHIFT)	/* of each side */
 #define LOCKED		2048U					/* sectors */
 #define LOOKS		256U
 
@@ -112,7 +111,7 @@ static void note_difference(struct chain_job *job, sector_t sector, sector_t n,
 static int compare_piece(struct chain_job *job, sector_t sector, sector_t n,
 			 const struct place *source, const struct place *target)
 {
-	void *a = job->buf, *b = job->buf + CHAIN_JOB_BUF / 2;
+	void *a = job->buf, *b = job->buf + job->buf_bytes / 2;
 	int r = read_place(source, sector, n, a);
 
 	if (!r)
@@ -139,7 +138,7 @@ static int compare_range(struct chain_job *job, sector_t sector, sector_t end)
 		n = at_target(job, sector, n, &target);
 		if (source.att == target.att && !source.bad && !target.bad)
 			continue;
-		n = min_t(sector_t, n, PIECE);
+		n = min_t(sector_t, n, (job->buf_bytes / 2) >> SECTOR_SHIFT);
 		r = compare_piece(job, sector, n, &source, &target);
 	}
 	return r;

@@ -286,6 +286,9 @@ run_ok "full: close" dmchain close d
 run_ok "full: check" dmchain check small/a.img
 run_ok "full: open" dmchain open d small/a.img
 same "full: all is there"
+# The discard has made room
+run_ok "full: and written again" xfs_io -d -c "pwrite -q -S 0x34 -b 64k 2m 128k" /dev/mapper/d
+xfs_io -c "pwrite -q -S 0x34 2m 128k" was
 refused 1 "[Nn]o space" "full: no room for a new layer" dmchain snapshot d=small/b.img
 [ ! -e small/b.img ]
 is $? 0 "full: and no file"

@@ -55,7 +55,8 @@ is "$(traced dm_chain_io x pread -q 8k 4k)" "$disk RS 16 + 8 layer $base" "io: a
 is "$(traced dm_chain_io x pread -q 4m 4k)" "$disk RS 8192 + 8 zeroes 0:0" "io: of what nobody has"
 like "$(traced dm_chain_io x pwrite -q 0 4k)" "^$disk WS 0 \\+ 8 layer $top\$" "io: a first write"
 like "$(traced dm_chain_io x pwrite -q 4096 512)" "^$disk WS 8 \\+ 1 deferred 0:0" "io: a part of a block has to read first"
-like "$(traced dm_chain_io x fpunch 0 4k)" "^$disk [DN]S? 0 \\+ 8 map $top\$" "io: zeroing changes the map"
+like "$(traced dm_chain_io x fpunch 0 4k)" "^$disk [DN]S? 0 \\+ 8 layer $top\$" "io: zeroing gives space back"
+like "$(traced dm_chain_io x fpunch 0 4k)" "^$disk [DN]S? 0 \\+ 8 map $top\$" "io: where there is none, it is for the map only"
 is "$(traced dm_chain_copy_up x pwrite -q 8192 512)" "$disk 16 + 8 to $top error 0" "copy-up: the block, and where to"
 is "$(traced dm_chain_copy_up x pwrite -q 8192 512)" "" "copy-up: not of what is there"
 is "$(traced dm_chain_round write_and_flush | tr '\n' ';')" \

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sys/mman.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 bool opt_json;
@@ -134,7 +135,7 @@ static void a_reason(char *text)
 	const char *c;
 
 	must(fd >= 0 && write(fd, text, strlen(text)) >= 0 && !lseek(fd, 0, SEEK_SET));
-	if (!klog_reason(fd, why, sizeof(why)))
+	if (!klog_reason(fd, makedev(253, 0), why, sizeof(why)))
 		return;
 	for (c = why; *c; c++)
 		must(*c >= ' ' && *c < 127);
