@@ -447,6 +447,8 @@ static int map_zero(struct chain_inst *ci, struct bio *bio)
 		return end(bio, BLK_STS_OK);
 	}
 	n = chain_statemap_run(&l->map, block, n, &state);
+	if (state == DM_CHAIN_DATA)
+		n = min_t(u64, n, CHAIN_PUNCH_BLOCKS);
 	chain_clip(bio, block_to_sector(l, n));
 	return state == DM_CHAIN_DATA ? zero_data(ci, bio, block, n) :
 					zero_in_map(ci, bio, block, n);

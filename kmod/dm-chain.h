@@ -52,6 +52,11 @@
 
 /* A discard is cut to as many blocks as one call may lock. */
 #define CHAIN_LOCK_BLOCKS	32768U
+/*
+ * Those whose space is given back are locked until the device has done that: too
+ * few to keep much of the disk's first writes waiting.
+ */
+#define CHAIN_PUNCH_BLOCKS	1024U
 
 struct chain_disk;
 struct chain_inst;
