@@ -623,14 +623,12 @@ static void install(struct chain_inst *ci, void *arg)
 	/* The rest is done in resume: chain_jobs_bind(), commit_bind(). */
 }
 
+/* Claimed, and busy until its layers are marked. */
 static int install_claimed(struct chain_job *job, struct chain_growth *g)
 {
 	struct install in = { .job = job, .g = g };
-	int r = chain_job_enter(job);
+	int r = mark_all(job, g);
 
-	if (r)
-		return r;
-	r = mark_all(job, g);
 	chain_job_leave(job);
 	if (!r)
 		chain_change(job->ci, install, &in);
@@ -662,7 +660,7 @@ static int commit_prepare(struct chain_job *job)
 		if (!g)
 			return -ENOMEM;
 	}
-	r = chain_job_claim_wait(job, true);
+	r = chain_job_claim_enter_wait(job);
 	if (!r) {
 		r = install_claimed(job, g);
 		chain_job_unclaim(job);

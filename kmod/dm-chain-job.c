@@ -360,18 +360,30 @@ int chain_job_claim_enter(struct chain_job *job)
 	return -EBUSY;
 }
 
-int chain_job_claim_wait(struct chain_job *job, bool cancellable)
+/* Until @take says something else than -EBUSY. */
+static int take_wait(struct chain_job *job, int (*take)(struct chain_job *job),
+		     bool cancellable)
 {
 	int r;
 
 	for (;;) {
-		r = chain_job_claim(job);
+		r = take(job);
 		if (r != -EBUSY)
 			return r;
 		if (cancellable && ended(job))
 			return ended(job);
 		schedule_timeout_idle(HZ / 50);
 	}
+}
+
+int chain_job_claim_wait(struct chain_job *job, bool cancellable)
+{
+	return take_wait(job, chain_job_claim, cancellable);
+}
+
+int chain_job_claim_enter_wait(struct chain_job *job)
+{
+	return take_wait(job, chain_job_claim_enter, true);
 }
 
 /* --- Keeping the guest away --- */
@@ -527,7 +539,7 @@ static void offer(struct chain_job *job)
 {
 	spin_lock(&job->lock);
 	job->status = DM_CHAIN_JOB_READY;
-	job->offer = CHAIN_OFFERED;
+	WRITE_ONCE(job->offer, CHAIN_OFFERED);
 	spin_unlock(&job->lock);
 	chain_job_event(job, DM_CHAIN_JOB_EVENT_STATUS);
 }
@@ -540,7 +552,7 @@ static bool withdraw(struct chain_job *job)
 	spin_lock(&job->lock);
 	mine = job->offer != CHAIN_TAKEN;
 	if (mine)
-		job->offer = CHAIN_NO_OFFER;
+		WRITE_ONCE(job->offer, CHAIN_NO_OFFER);
 	spin_unlock(&job->lock);
 	return mine;
 }
@@ -1202,7 +1214,7 @@ static struct chain_job *take_ready(struct chain_disk *d, int *error)
 		spin_lock(&job->lock);
 		if (job->offer == CHAIN_OFFERED && !ended(job) &&
 		    !job->ops->more(job)) {
-			job->offer = CHAIN_TAKEN;
+			WRITE_ONCE(job->offer, CHAIN_TAKEN);
 			job->status = DM_CHAIN_JOB_PENDING;
 			refcount_inc(&job->ref);
 			*error = 0;

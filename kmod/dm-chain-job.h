@@ -362,6 +362,9 @@ bool chain_job_try_enter(struct chain_job *job);
 
 /* chain_job_claim_enter(): both at once. 0, -ENODEV, or -EBUSY: neither, try again. */
 int chain_job_claim_enter(struct chain_job *job);
+
+/* chain_job_claim_enter_wait(): until it has both, is cancelled, or the disk goes. */
+int chain_job_claim_enter_wait(struct chain_job *job);
 void chain_job_leave(struct chain_job *job);
 
 /** chain_job_total() - so many bytes there are to do */
