@@ -1,12 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=300 group=main
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=500 group=main
 # allow: Buffer I/O error|I/O error, dev|lost async page write|layer .* failed|job [0-9]+ ended with error
 # allow: (map write|map commit|header update|second header copy|switch|flush) failed
+# allow: block nbd0: |nbd0: detected capacity change|EXT4-fs |JBD2: |Aborting journal|Remounting filesystem
 #
-# A layer's device that goes away under I/O, pulled out or hanging: errors reach
-# who asks for what is on it, nobody else; nothing hangs; the disk can be closed,
-# and when the device is back it opens with all that was acknowledged.
+# A layer that goes away under I/O: a SCSI disk or an NBD server, a file on a file system
+# whose disk is pulled out, a device that hangs. Errors reach who asks for what is on it,
+# nobody else; nothing hangs; the disk can be closed, and when the device is back it opens
+# with all that was acknowledged.
 
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../lib/chain.sh"
@@ -14,30 +16,59 @@
 cd "$TMP" || exit 1
 mib=24 d=/dev/mapper/d
 
-# --- a SCSI disk that can be pulled out and plugged in again
+# --- what can be pulled out and plugged in again; $lost is the layer on it
 
-plug()
+scsi_plugged()
+{
+	local dir
+	for dir in /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/*; do
+		[ -b "/dev/${dir##*/}" ] && sdev=/dev/${dir##*/} && return
+	done
+	return 1
+}
+
+scsi_plug()
 {
 	local host
 	for host in /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/scsi_host/host*/scan; do
 		echo "- - -" >"$host"
 	done
-	wait_for 20 plugged
-	sdev=$(plugged)
+	wait_for 20 scsi_plugged && scsi_plugged && lost=$sdev
 }
 
-plugged()
-{
-	local dir
-	for dir in /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/*; do
-		[ -b "/dev/${dir##*/}" ] && echo "/dev/${dir##*/}" && return
-	done
-	return 1
-}
-
-pull()
+scsi_pull()
 {
 	echo 1 >"/sys/block/${sdev##*/}/device/delete"
+}
+
+# The process that serves /dev/nbd0 is killed
+nbd_plug()
+{
+	cutdisk serve ctl nbd 1 >nbd.out 2>&1 &
+	server=$!
+	wait_for 20 nbd_plugged && lost=/dev/nbd0
+}
+
+nbd_plugged()
+{
+	[ "$(blockdev --getsz /dev/nbd0)" != 0 ]
+}
+
+nbd_pull()
+{
+	kill -KILL "$server"
+	wait "$server" 2>/dev/null
+}
+
+# A file, on that SCSI disk
+file_plug()
+{
+	scsi_plug && mount "$sdev" mnt && lost=mnt/l.img
+}
+
+file_pull()
+{
+	scsi_pull
 }
 
 # One write after the other, each to its own sectors and acknowledged when it is
@@ -77,10 +108,13 @@ prepare()		# prepare LAYER
 	local i path
 	rm -f ./?.img acked ./*.err
 	# Of the layer before
-	blkdiscard "$sdev"
+	case $kind in
+	file)	rm -f mnt/l.img;;
+	*)	blkdiscard -f "$lost";;
+	esac
 	for i in 0 1 2; do
 		path=$i.img
-		[ $i != "$1" ] || path=$sdev
+		[ $i != "$1" ] || path=$lost
 		if [ $i = 0 ]; then
 			dmchain create "$path" --size ${mib}M >/dev/null && dmchain open d "$path"
 		else
@@ -90,20 +124,11 @@ prepare()		# prepare LAYER
 	done
 	sync
 	head -c 4M $d | sha256sum >sum
-	top=$path
 }
 
-modprobe -q sd_mod
-if ! modprobe scsi_debug dev_size_mb=48 lbpu=1 || ! wait_for 20 plugged; then
-	skip "removal" "no scsi_debug here"
-	done_testing
-fi
-sdev=$(plugged)
-dmchain create other.base --size 8M >/dev/null
-dmchain open o other.base
-
-for layer in 0 1 2; do
-	name="layer $layer is pulled"
+pulled()	# pulled KIND LAYER
+{
+	local name="$1, layer $2 is pulled" kind=$1 layer=$2 force="" top=2.img other writer reader before
 	prepare $layer
 	iomodel run /dev/mapper/o --model o.m --seconds 6 --threads 2 --max 64K --seed $layer \
 		--verify-end >other.out 2>&1 &
@@ -114,7 +139,7 @@ for layer in 0 1 2; do
 	reader=$!
 	wait_for 30 test -s acked
 	sleep 1
-	pull
+	"${kind}_pull"
 	wait_for 30 test -s reader.err
 	is $? 0 "$name: who reads what is there gets an error"
 	if [ $layer = 2 ]; then
@@ -132,20 +157,47 @@ for layer in 0 1 2; do
 	is "$?$(grep -i error other.out)" 0 "$name: another disk reads as its model"
 	within 20 "$name: info" dmchain info d
 	within 30 "$name: close" dmchain close d
-	plug
-	force=
+	[ "$kind" != file ] || umount mnt
+	"${kind}_plug" || fail "$name: plugged in again"
+	[ $layer != 2 ] || top=$lost
 	if [ $layer = 2 ]; then
 		# Nothing could be written there when it was closed
 		refused 3 "its close failed" "$name: plugged in again, it is not taken for a closed one" \
-			dmchain open d "$sdev"
+			dmchain open d "$lost"
 		force=--force
 	fi
 	# shellcheck disable=SC2086 # one option or none
-	run_ok "$name: plugged in again, it opens" dmchain open d "${top/#\/dev\/*/$sdev}" $force
+	run_ok "$name: plugged in again, it opens" dmchain open d "$top" $force
 	is "$(head -c 4M $d | sha256sum)" "$(<sum)" "$name: all is there"
 	is "$(acknowledged acked)" "" "$name: and all $(wc -l <acked) writes that were acknowledged"
 	run_ok "$name: close again" dmchain close d
+}
+
+dmchain create other.base --size 8M >/dev/null
+dmchain open o other.base
+
+if modprobe -q sd_mod && modprobe scsi_debug dev_size_mb=48 lbpu=1 && scsi_plug; then
+	for layer in 0 1 2; do
+		pulled scsi $layer
+	done
+	mkdir mnt
+	mkfs.ext4 -q "$sdev"
+	mount "$sdev" mnt && lost=mnt/l.img
+	for layer in 1 2; do
+		pulled file $layer
+	done
+	umount mnt
+else
+	skip "removal" "no scsi_debug here"
+fi
+modprobe nbd nbds_max=1 max_part=0
+mkdir nbd
+truncate -s 48M nbd/0
+nbd_plug
+for layer in 0 2; do
+	pulled nbd $layer
 done
+nbd_pull
 
 # --- a device that does not answer for a while
 
