@@ -238,3 +238,54 @@ operation()
 	is "$(grep -oE "$(printf '%s\n' "$@" | paste -sd '|')" sides | sort -u | paste -sd ,)" \
 		"$(printf '%s\n' "$@" | sort -u | paste -sd ,)" "$name: some are before it, some behind it"
 }
+
+#----------------------------------------------------------------
+# Disk d of 8 MiB, written by crashwrite
+#----------------------------------------------------------------
+
+read_disk()
+{
+	dd if=/dev/mapper/d bs=1M count=8 iflag=direct status=none
+}
+
+# fill_layers N: each with writes of its own but the top, which holds nothing
+fill_layers()
+{
+	local i
+	dmchain create /dev/nbd0 --size 8M >/dev/null && dmchain open d /dev/nbd0 || return
+	for ((i = 0; i < $1; i++)); do
+		[ $i = 0 ] || dmchain snapshot d=/dev/nbd$i >/dev/null || return
+		[ $i -lt $(($1 - 1)) ] || [ "$1" = 1 ] || break
+		crashwrite run /dev/mapper/d --log fill --ops 40 --threads 2 --size 8M \
+			--max 64K --seed $((seed + i)) --parallel-flush >/dev/null || return
+	done
+	read_disk >initial
+	dmchain close d
+}
+
+load()		# load OPTIONS...
+{
+	crashwrite run /dev/mapper/d --log ops --mark-dev "$ctl" --size 8M --ops "$ops" \
+		--threads 3 --max 32K --flush-percent 10 --parallel-flush --fua-any \
+		--seed "$seed" "$@" >load.out 2>&1
+}
+
+by_log()	# by_log MARK: nothing but what a cut may leave of the load
+{
+	crashwrite check /dev/mapper/d --log ops --mark "$1" --initial initial $check 2>&1
+}
+
+# After a cut nobody writes: what was read then stays
+same()		# same WHAT
+{
+	local out
+	out=$(read_disk | cmp was - 2>&1) || echo "$1: $out;"
+}
+
+sound()		# sound WHAT PATH...
+{
+	local what=$1 f out
+	for f in "${@:2}"; do
+		out=$(dmchain check "$f" 2>&1) || echo "$what: check of $f: $(paste -sd ' ' <<<"${out:0:300}");"
+	done
+}

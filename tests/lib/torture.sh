@@ -31,7 +31,7 @@ try()
 	echo "${EPOCHREALTIME:4:9} $BASHPID $status $* | ${said:0:300}" >>actions
 	case $status:$said in
 	0:*|3:*)	;;
-	[12]:*cancelled*|[124]:*"no layer"*|[12]:*"no job"*|1:*"has ended already"*|4:*spoiled*|4:*retired*)	status=3;;
+	[12]:*cancelled*|[124]:*"no layer"*|[12]:*"no such layer"*|[12]:*"no job"*|1:*"has ended already"*|4:*spoiled*|4:*retired*)	status=3;;
 	*)		fault "$*: exit status $status: ${said:0:500}";;
 	esac
 	return $status
