@@ -350,6 +350,9 @@ int chain_zero_blocks(struct chain_inst *ci, const struct bio *bio, u64 block,
 
 	for (; n; block += run, n -= run) {
 		run = chain_statemap_run(&l->map, block, n, &state);
+		/* A discard is a hint; who wants zeroes written is told. */
+		if (state == DM_CHAIN_DAMAGED && bio_op(bio) != REQ_OP_DISCARD)
+			return -EIO;
 		if (state == DM_CHAIN_ZERO || state == DM_CHAIN_DAMAGED)
 			continue;
 		if (state == DM_CHAIN_ABSENT) {

@@ -259,13 +259,21 @@ struct copy_up {
 	sector_t to;
 };
 
+/* All of what is to be seen is written: what is below may be damaged. */
+static bool covered(const struct copy_up *c, sector_t sector, sector_t n)
+{
+	sector_t size = c->ci->order[c->depth]->layer->size;
+
+	return c->from <= sector && c->to >= min(sector + n, size);
+}
+
 static int copy_piece(const struct copy_up *c, sector_t sector, sector_t n,
 		      u8 *buf)
 {
 	struct chain_att *att = c->ci->order[c->depth];
 	int r = 0;
 
-	if (c->zero_below)
+	if (c->zero_below || covered(c, sector, n))
 		memset(buf, 0, n << SECTOR_SHIFT);
 	else
 		r = read_below(c->ci, c->depth, sector, n, buf);
@@ -397,15 +405,12 @@ static void slow_zero(struct chain_bio *cb, struct bio *bio)
 	struct chain_inst *ci = cb->inst;
 	struct chain_layer *l = chain_top(ci)->layer;
 	u64 block, n;
-	int r = -EIO;
+	int r;
 
 	chain_zero_range(l, bio, &block, &n);
 	if (!chain_lock_or_park(cb, block, n))
 		return;
-	/* A discard is a hint; who wants zeroes written is told. */
-	if (bio_op(bio) == REQ_OP_DISCARD ||
-	    !chain_statemap_damaged(&l->map, block, n))
-		r = chain_zero_blocks(ci, bio, block, n, GFP_NOIO);
+	r = chain_zero_blocks(ci, bio, block, n, GFP_NOIO);
 	chain_unlock_blocks(ci->disk, block, n);
 	finish(ci, bio, r);
 }

@@ -1038,7 +1038,8 @@ void chain_zero_range(const struct chain_layer *l, const struct bio *bio,
  * @n: blocks
  * @gfp: with one that may block, space goes back to the store where there was data
  *
- * Return: 0; -ENOMEM: some of them may not, do it again.
+ * Return: 0; -ENOMEM: some of them may not, do it again; -EIO: a write-zeroes has
+ * met a damaged one.
  */
 int chain_zero_blocks(struct chain_inst *ci, const struct bio *bio, u64 block,
 		      u64 n, gfp_t gfp);

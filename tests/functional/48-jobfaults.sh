@@ -346,6 +346,54 @@ run_ok "active damaged: open" dmchain open d /dev/mapper/lay2
 same "active damaged: opened again, too"
 dmchain close d
 
+# --- a damaged map of the base where nothing hides it, and of the top
+
+damage()	# damage LAYER MIB: 4 MiB of it
+{
+	dd if=/dev/urandom of="/dev/mapper/lay$1" bs=512 count=1 oflag=direct conv=notrunc \
+		status=none seek=$(($(header_at "$1" 112) + $2 / 4))
+}
+
+fresh
+dmchain close d
+damage 0 0
+dmchain open d /dev/mapper/lay2
+run_fail 1 "seen damage: there is nothing to read" dd if=/dev/mapper/d of=/dev/null bs=4k count=1 iflag=direct
+begin "seen damage: a commit" dmchain commit d --base 2 --no-pivot --on-error stop
+wait_for 30 sh -c "dmchain job show $id --json | jq -e '.status == \"ready\"'"
+is "$(of status)" ready "seen damage: it does not meet it"
+holds()		# holds KIB BYTES LETTER
+{
+	dd if=/dev/mapper/d iflag=skip_bytes,count_bytes,direct bs=64k skip=$(($1 << 10)) count="$2" status=none |
+		cmp - <(head -c "$2" /dev/zero | tr '\0' "$3")
+}
+io_at()		# io_at KIB BYTES LETTER: written and read
+{
+	xfs_io -d -c "pwrite -q -S $(printf %d "'$3") $1k $2" -c fsync /dev/mapper/d && holds "$@"
+}
+run_ok "seen damage: whole blocks are written" io_at 1024 65536 e
+run_ok "seen damage: zeroes are written" blkdiscard -f -z -o $((3 << 20)) -l $((512 << 10)) /dev/mapper/d
+run_fail 1 "seen damage: of a part nobody knows the rest" xfs_io -d -c "pwrite -q 2m 512" /dev/mapper/d
+wait_for 30 paused_for "Input/output error"
+is "$(of status) $(of error)" "paused Input/output error" "seen damage: what can't be moved pauses it"
+run_ok "seen damage: close" dmchain close d
+run_ok "seen damage: open" dmchain open d /dev/mapper/lay2
+run_ok "seen damage: what was written is there" holds 1024 65536 e
+run_ok "seen damage: and the zeroes" holds 3072 524288 '\0'
+dmchain close d
+
+fresh
+dmchain close d
+damage 2 12
+dmchain open d /dev/mapper/lay2
+begin "damaged top: a commit" dmchain commit d --base 2 --on-error stop
+wait_for 30 paused_for "Input/output error"
+is "$(of status) $(of error)" "paused Input/output error" "damaged top: it is paused"
+run_fail 1 "damaged top: no zeroes are written" blkdiscard -f -z -o $((14 << 20)) -l $((1 << 20)) /dev/mapper/d
+run_fail 1 "damaged top: no data" io_at 15360 65536 e
+run_ok "damaged top: elsewhere zeroes are" blkdiscard -f -z -o $((20 << 20)) -l $((1 << 20)) /dev/mapper/d
+run_ok "damaged top: close" dmchain close d
+
 # --- a stream: what takes in can't be written, then can't be made durable
 
 fresh
