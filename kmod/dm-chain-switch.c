@@ -11,8 +11,11 @@
  * order of their numbers, before anything changes. A disk whose layer is on
  * another one of them could never be suspended, and is refused.
  *
- * Locking: switch_mutex outermost. disk->switching keeps tables from coming
- * (ctr refuses). disk->pin keeps the live one from being torn down, should
+ * Locking: who has claimed a disk has it for itself, and nobody waits for a claim:
+ * a switch of one disk takes no lock that one of another has, so a device that hangs
+ * under it is nobody else's. Several: several_mutex, outermost, so that two of them
+ * don't take each other's disks away. disk->switching is the claim, and keeps tables
+ * from coming (ctr refuses). disk->pin keeps the live one from being torn down, should
  * another target's table take its place; a reference of the mapped device
  * keeps that. disk->shape keeps queries out while the disk is suspended.
  */
@@ -22,8 +25,8 @@
 
 #include "dm-chain.h"
 
-/* One switch at a time, host-wide: outermost of all locks. */
-static DEFINE_MUTEX(switch_mutex);
+/* One switch of several disks at a time, host-wide: outermost of all locks. */
+static DEFINE_MUTEX(several_mutex);
 
 /* --- Having a disk to oneself --- */
 
@@ -179,7 +182,6 @@ static int with_members(struct chain_member *m, unsigned int nr, u32 row,
 	unsigned int i;
 	int r = 0;
 
-	lockdep_assert_held(&switch_mutex);
 	for (i = 0; i < nr && !r; i++) {
 		r = claim_member(&m[i], row);
 		m[i].error = r;
@@ -206,11 +208,11 @@ int chain_check_writable(struct chain_inst *ci)
 
 /* --- The pause --- */
 
-/* Under several of them switch_mutex says who is first. */
+/* Of several, those of one set: by several_mutex nobody else takes more than one. */
 static void shape_lock(struct chain_disk *d, bool several)
 {
 	if (several)
-		down_write_nest_lock(&d->shape, &switch_mutex);
+		down_write_nest_lock(&d->shape, &several_mutex);
 	else
 		down_write(&d->shape);
 }
@@ -376,12 +378,13 @@ static int switch_members(u32 op, struct chain_member *m, unsigned int nr)
 	bool snap = op == DM_CHAIN_SWITCH_SNAPSHOT;
 	int r;
 
-	if (mutex_lock_killable(&switch_mutex))
+	if (nr > 1 && mutex_lock_killable(&several_mutex))
 		return -EINTR;
 	r = with_members(m, nr, snap ? DM_CHAIN_OPROLE_SNAPSHOT_TOP :
 				       DM_CHAIN_OPROLE_NONE,
 			 snap ? chain_snapshot : pivot);
-	mutex_unlock(&switch_mutex);
+	if (nr > 1)
+		mutex_unlock(&several_mutex);
 	return r;
 }
 
@@ -688,13 +691,10 @@ int chain_resize(const struct dm_chain_resize *arg)
 
 	if (arg->flags || arg->pad)
 		return -EINVAL;
-	if (mutex_lock_killable(&switch_mutex))
-		return -EINTR;
 	r = claim_member(&m, DM_CHAIN_OPROLE_RESIZE_ACTIVE);
 	if (!r)
 		r = resize(m.ci, arg->size);
 	release_member(&m);
-	mutex_unlock(&switch_mutex);
 	return r;
 }
 
@@ -741,13 +741,10 @@ static int relink_claimed(struct chain_token *t, const char *path)
 		return -ENODEV;
 	if (chain_token_scope(t)->op != DM_CHAIN_OP_COPY_LAYER)
 		return -EINVAL;
-	if (mutex_lock_killable(&switch_mutex))
-		return -EINTR;
 	r = claim_member(&m, DM_CHAIN_OPROLE_NONE);
 	if (!r)
 		r = relink(&m, t, path);
 	release_member(&m);
-	mutex_unlock(&switch_mutex);
 	return r;
 }
 

@@ -18,7 +18,7 @@
  *		 The tables of a disk hold what their uses say.
  *
  * Documentation/locking.rst has the lock order; in short, outermost first:
- * switch_mutex, layer->rw_mutex (header I/O), registry_mutex (no I/O), the
+ * several_mutex, layer->rw_mutex (header I/O), registry_mutex (no I/O), the
  * spinlocks (irq) meta->lock, disk->lock.
  */
 #ifndef DM_CHAIN_H
@@ -1231,7 +1231,7 @@ int chain_check_writable(struct chain_inst *ci);
 /**
  * chain_change_all() - change running disks while all of them are suspended
  * @m: claimed; their pause is set. Sorted by device number, so that nobody waits
- *	for somebody who does it in another order; more than one: switch_mutex held
+ *	for somebody who does it in another order; more than one: several_mutex held
  * @nr: of them
  * @fn: registry_mutex held; can't fail, doesn't wait
  * @arg: for @fn

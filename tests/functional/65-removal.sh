@@ -253,6 +253,40 @@ is "$(json '.layers | length' dmchain info d)" 1 "it answers again: and has done
 is "$(dd if=$d bs=1M count=2 iflag=direct status=none | tr -d a | wc -c)" 0 "it answers again: all is there"
 no_violations "the gate refused nothing"
 run_ok "close" dmchain close d
+
+# A switch that takes its time in the kernel holds up that of no other disk
+in_kernel()	# in_kernel PROCESS
+{
+	grep -q 'chain_\(switch\|resize\)' /proc/"$1"/task/*/stack
+}
+
+slow_writes()	# slow_writes MILLISECONDS
+{
+	dmsetup load slow --table "0 $((48 * 2048)) delay $back 0 0 $back 0 $1" &&
+		dmsetup suspend --noflush --nolockfs slow && dmsetup resume slow
+}
+
+modprobe dm-delay
+for what in snapshot resize; do
+	dmchain create /dev/mapper/slow --size 8M >/dev/null
+	dmchain open s /dev/mapper/slow
+	dd if=/dev/zero of=/dev/mapper/s bs=64k count=1 oflag=direct status=none
+	args=(snapshot s=s2.img)
+	[ $what = snapshot ] || args=(resize s 16M)
+	slow_writes 15000
+	dmchain "${args[@]}" >hangs.out 2>&1 &
+	hangs=$!
+	wait_for 40 in_kernel $hangs
+	is $? 0 "a slow $what: it is in the kernel"
+	run_ok "a slow $what: another disk is frozen" dmchain snapshot "o=o-$what.img"
+	run_ok "a slow $what: and resized" dmchain resize o +1M
+	in_kernel $hangs
+	is $? 0 "a slow $what: it is there yet"
+	slow_writes 0
+	wait $hangs
+	is "$?$(grep dmchain: hangs.out)" 0 "a slow $what: it ends"
+	run_ok "a slow $what: close" dmchain close s
+done
 run_ok "close the other one" dmchain close o
 
 done_testing
