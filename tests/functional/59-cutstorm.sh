@@ -106,9 +106,9 @@ storm_below()
 		fi
 		at=$((1 + RANDOM % (depth - 2)))
 		case $((RANDOM % 4)) in
-		0)	job=(stream d --into $at);;
+		0)	job=(stream d --into "$at");;
 		1)	job=(stream d);;
-		*)	job=(commit d --top $at --base $((at + 1)));;
+		*)	job=(commit d --top "$at" --base "$((at + 1))");;
 		esac
 		if chance 40; then
 			try dmchain "${job[@]}" --background --speed $((RANDOM * 32 + 65536)) --json || continue

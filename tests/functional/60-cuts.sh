@@ -33,13 +33,15 @@ fi
 
 run_ok "disks" start_disks
 
-# loaded TOP COMMAND...: it runs while the disk is written, and longer
+# loaded TOP COMMAND...: it runs while the disk is written ($load_options), and longer
+load_options=""
 loaded()
 {
 	local top=$1 load status=0
 	shift
 	dmchain open d "/dev/nbd$top" || return
-	load &
+	# shellcheck disable=SC2086 # a list
+	load $load_options &
 	load=$!
 	sleep 0.1
 	tell mark before
@@ -273,6 +275,50 @@ run()
 tops="2 0" old="nbd2 nbd1 nbd0" new=nbd0 again="dmchain commit d --base 2"
 operation "active commit" "$old" "$new"
 controls "active commit" 0 2
+
+# A write that goes through to the base, where the top has just given a block up: it is
+# durable when the top's map that still holds the block would be found. So the guest is
+# kept off until that is not so, however long the top takes.
+prep()
+{
+	fill_layers 3 && dmchain open d /dev/nbd2 &&
+		crashwrite run /dev/mapper/d --log fill --ops 80 --threads 2 --size 8M \
+			--max 128K --seed $((seed + 9)) --parallel-flush >/dev/null &&
+		read_disk >initial && dmchain close d
+}
+run()
+{
+	local status=0
+	tell slow 2 40
+	loaded 2 dmchain commit d --base 2 || status=$?
+	tell slow 2 0
+	return $status
+}
+# shellcheck disable=SC2317 # $also
+map_writes()	# cut before those of the top
+{
+	local data
+	data=$(od -An -t u8 -j 120 -N 8 start/2)
+	cutdisk list log | awk -v from="$first" -v to="$last" -v data="$data" '
+		$1 > from && $1 <= to && $2 == "disk=2" && $3 ~ /^write/ {
+			split($4, at, "+")
+			if (at[1] > 4096 && at[1] != 524288 && at[1] < data + 0)
+				print $1 - 1, "none"
+		}' | tail -n 24
+}
+# shellcheck disable=SC2317 # $judge
+only_opened()	# only_opened WHAT MARK
+{
+	local out side
+	open_disk || { echo "$1: does not open: $(cat .open);"; return; }
+	out=$(by_log "$2") || echo "$1: mark $2: $(tail -n 3 <<<"$out" | paste -sd ' ');"
+	look
+	echo "$side" >>sides
+	out=$(dmchain close d 2>&1) || echo "$1: close: $out;"
+}
+also=map_writes judge=only_opened load_options="--ops 1500 --flush-percent 1 --max 4K"
+operation "active commit, slow top" "$old" "$new"
+also="" judge=one_disk load_options=""
 
 prep()
 {

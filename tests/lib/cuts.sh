@@ -117,11 +117,26 @@ judge_cut()
 	cat .judged
 }
 
-# Each request, or so many: from where the operation begins, at its end, and the last;
-# and what is kept, in turn. What had to be durable by then shows best if nothing is
+# Headers of one disk are written before those of another: all rests on their order
+header_writes()
+{
+	cutdisk list log | awk -v from="$first" -v to="$last" '$1 >= from && $1 <= to && $3 ~ /^write/ {
+		split($4, at, "+")
+		if (at[1] != 0 && at[1] != 524288)
+			next
+		if (disk && disk != $2)
+			print number, "none"
+		disk = $2
+		number = $1
+	}' | head -n 12
+}
+
+# Each request; or so many: from where the operation begins, at its end, the last, and
+# behind headers (or what $also says, which may say what is kept); and what is kept, in turn. What had to be durable by then shows
+# best if nothing is
 points()
 {
-	local n i=0 keeps=(torn some disks none none)
+	local n keep i=0 keeps=(torn some disks none none)
 	if [ -n "$every" ]; then
 		keeps=(torn disks none some all none)
 		seq 1 "$every" "$total"
@@ -131,8 +146,9 @@ points()
 			echo $((last - n * 2))
 		done
 		echo "$total"
-	fi | sort -nu | awk '$1 >= 0' | while read -r n; do
-		echo "$n ${keeps[i++ % ${#keeps[@]}]}"
+		"${also:-header_writes}"
+	fi | sort -nu | awk '$1 >= 0' | while read -r n keep; do
+		echo "$n ${keep:-${keeps[i++ % ${#keeps[@]}]}}"
 	done
 }
 

@@ -8,6 +8,7 @@
  *	cutdisk tell SOCKET begin LOG	log from now on, requests count from 1; what they
  *					are is known when the power is cut: replay
  *	cutdisk tell SOCKET mark TEXT	(--mark-dev SOCKET of crashwrite does that)
+ *	cutdisk tell SOCKET slow N MS	from now on each change of disk N takes so long
  *	cutdisk tell SOCKET die N	the N-th request and all behind it fail: no power
  *	cutdisk tell SOCKET end		no log any more, there is power; stop: no disks
  *	cutdisk list LOG [marks]
@@ -29,6 +30,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +63,7 @@ struct disk {
 	unsigned int no;
 	int nbd, file, kernel, sock;
 	u64 size;
+	atomic_uint slow_ms;
 	pthread_t server, device;
 };
 
@@ -170,6 +173,8 @@ static int execute(struct disk *d, const struct request *r)
 
 	if (r->off > d->size || r->len > d->size - r->off)
 		return -EINVAL;
+	if (r->type != NBD_CMD_READ && d->slow_ms)
+		usleep(d->slow_ms * 1000);
 	pthread_mutex_lock(&cd.lock);
 	if (r->type != NBD_CMD_READ)
 		error = change(d, r);
@@ -313,6 +318,16 @@ static bool add_mark(const char *text)
 	return cd.log;
 }
 
+static bool set_slow(const char *arg)
+{
+	unsigned int no, ms;
+
+	if (sscanf(arg, "%u %u", &no, &ms) != 2 || no >= cd.nr)
+		return false;
+	cd.disk[no].slow_ms = ms;
+	return true;
+}
+
 /* Returns if it was understood. */
 static bool command(const char *line)
 {
@@ -322,6 +337,8 @@ static bool command(const char *line)
 		return begin_log(arg + 1);
 	if (!strncmp(line, "mark ", 5))
 		return add_mark(arg + 1);
+	if (!strncmp(line, "slow ", 5))
+		return set_slow(arg + 1);
 	if (!strncmp(line, "die ", 4))
 		cd.die_at = parse_num(arg + 1);
 	else if (!strcmp(line, "end"))
@@ -481,7 +498,7 @@ static void usage(void)
 {
 	fprintf(stderr,
 "usage: cutdisk serve SOCKET DIR DISKS\n"
-"       cutdisk tell SOCKET begin LOG|mark TEXT|die N|end|stop\n"
+"       cutdisk tell SOCKET begin LOG|mark TEXT|slow DISK MS|die N|end|stop\n"
 "       cutdisk list LOG [marks]\n"
 "       cutdisk make LOG <LINES\n"
 "       cutdisk replay LOG --cut N --base DIR --to DIR --disks K\n"
