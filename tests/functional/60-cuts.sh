@@ -304,7 +304,7 @@ map_writes()	# cut before those of the top
 			split($4, at, "+")
 			if (at[1] > 4096 && at[1] != 524288 && at[1] < data + 0)
 				print $1 - 1, "none"
-		}' | tail -n 24
+		}' | tail -n 16
 }
 # shellcheck disable=SC2317 # $judge
 only_opened()	# only_opened WHAT MARK

@@ -117,7 +117,8 @@ judge_cut()
 	cat .judged
 }
 
-# Headers of one disk are written before those of another: all rests on their order
+# Headers of one disk are written before those of another: all rests on their order; the
+# first of them are those that must not be the other way round
 header_writes()
 {
 	cutdisk list log | awk -v from="$first" -v to="$last" '$1 >= from && $1 <= to && $3 ~ /^write/ {
@@ -128,7 +129,7 @@ header_writes()
 			print number, "none"
 		disk = $2
 		number = $1
-	}' | head -n 12
+	}' | head -n 4
 }
 
 # Each request; or so many: from where the operation begins, at its end, the last, and
