@@ -453,6 +453,23 @@ test_trim() {
 	same "$(cut_at 6 none)" "-A?A ---- 0" "cutdisk: trimmed: zeroes, as it was, anything"
 }
 
+# log STATUS NAME LINE [ALLOW]: what tests/lib/scan-log makes of it in a kernel's log
+log() {
+	printf '[    1.0] loop0: detected capacity change\n[    2.0] %s\n' "$3" > "$work/dmesg"
+	printf '#!/bin/bash\n%s\n' "${4:+# allow: $4}" > "$work/script"
+	expect "$1" "scan-log: $2" "$top/tests/lib/scan-log" "$work/dmesg" "$work/script"
+}
+
+test_scan_log() {
+	log 0 "nothing" "device-mapper: chain: 253:0: job 1 ended with error -5"
+	log 1 "a warning" "WARNING: CPU: 0 PID: 1 at kmod/dm-chain-map.c:12 x+0x1/0x2"
+	log 1 "a failed allocation" "dd: page allocation failure: order:4"
+	log 0 "one that is allowed" "dd: page allocation failure: order:4" "page allocation failure"
+	log 1 "a race of ours" "BUG: KCSAN: data-race in chain_map [dm_chain] / slow_work [dm_chain]"
+	log 0 "a race of others" "BUG: KCSAN: data-race in loop_work [loop] / ktime_get"
+	log 0 "the tick reads flags" "BUG: KCSAN: data-race in kthread_data / slow_work [dm_chain]"
+}
+
 [ -n "$bin" ] || build
 test_iomodel
 test_hooks
@@ -464,5 +481,6 @@ test_lostupdate
 test_uringread
 test_trailers
 test_cutdisk
+test_scan_log
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
