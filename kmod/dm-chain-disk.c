@@ -152,7 +152,7 @@ static struct chain_disk *join(struct chain_inst *ci, struct mapped_device *md,
 		d = fresh;
 		list_add(&d->list, &disks);
 	}
-	if (d && d->switching) {
+	if (d && (d->switching || d->dying)) {
 		d = ERR_PTR(-EBUSY);
 	} else if (d) {
 		ci->disk = d;
@@ -248,6 +248,8 @@ void chain_disk_dying(struct chain_inst *ci)
 	live = d->live == ci;
 	if (live) {
 		d->live = NULL;
+		/* Another table must not take over what its jobs leave. */
+		d->dying = true;
 		chain_holders_gone(d);
 	}
 	mutex_unlock(&chain_registry_mutex);

@@ -763,7 +763,10 @@ static u32 type_of(u32 op, u32 top)
 	}
 }
 
-/* Less is slower where it is used, and no reason not to begin. */
+/*
+ * Less is slower where it is used, and no reason not to begin. Two pages: who
+ * compares reads a half of it from each side, in logical blocks of either.
+ */
 static void *alloc_buf(u32 *bytes)
 {
 	unsigned int order = get_order(CHAIN_JOB_BUF);
@@ -771,9 +774,9 @@ static void *alloc_buf(u32 *bytes)
 
 	do {
 		buf = (void *)__get_free_pages(GFP_KERNEL | __GFP_COMP |
-			(order ? __GFP_NORETRY | __GFP_NOWARN : 0), order);
+			(order > 1 ? __GFP_NORETRY | __GFP_NOWARN : 0), order);
 		*bytes = PAGE_SIZE << order;
-	} while (!buf && order--);
+	} while (!buf && order-- > 1);
 	return buf;
 }
 

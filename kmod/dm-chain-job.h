@@ -248,7 +248,7 @@ enum chain_offer {
  * @kc: while it runs, as are:
  * @plan: of the batch
  * @buf: kernel memory, in one piece
- * @buf_bytes: of it; a page to CHAIN_JOB_BUF
+ * @buf_bytes: of it; two pages to CHAIN_JOB_BUF
  * @hdr: scratch
  * @which: CHAIN_PLAN_BLOCKS bits
  * @cursor: sector at which it goes on

@@ -329,6 +329,16 @@ static bool may_punch(const struct chain_inst *ci, const struct bio *bio)
 	return !(bio->bi_opf & REQ_NOUNMAP) && chain_can_punch(chain_top(ci));
 }
 
+void chain_clip_punch(const struct chain_inst *ci, struct bio *bio)
+{
+	const struct chain_layer *l = chain_top(ci)->layer;
+	sector_t into = bio->bi_iter.bi_sector & (block_sectors(l) - 1);
+
+	if (bio_op(bio) != REQ_OP_WRITE && may_punch(ci, bio))
+		chain_clip(bio, block_to_sector(l, CHAIN_PUNCH_BLOCKS) +
+				(into ? block_sectors(l) - into : 0));
+}
+
 static void punch_blocks(struct chain_inst *ci, u64 block, u64 n)
 {
 	const struct chain_layer *l = chain_top(ci)->layer;
@@ -592,9 +602,11 @@ static noinline bool wait_for_map(struct chain_inst *ci, struct bio *bio)
 		clip_zero(l, bio, &block, &blocks);
 		if (!blocks)
 			return false;
+		chain_clip_punch(ci, bio);
 		break;
 	default:
 		clip_write(l, bio);
+		chain_clip_punch(ci, bio);
 	}
 	defer(ci, bio);
 	return true;

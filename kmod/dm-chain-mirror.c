@@ -234,6 +234,9 @@ static int mirror_check(struct chain_job *job, u32 flags)
 	if (!chain_att_rw(to) || (!chain_raw_target(job) && !job->target->meta) ||
 	    !chain_guest_rw(chain_top(job->ci)))
 		return -EROFS;
+	/* The top may be another one, or larger, since the table was loaded. */
+	if (chain_target_unfit(job->ci))
+		return -ESTALE;
 	/* Its header is how what is below is read: it can't be retired. */
 	if (!chain_raw_source(job) && chain_has_record(&job->top->hdr))
 		return -EBUSY;
@@ -645,7 +648,8 @@ static int copy_some(struct chain_job *job)
 
 static int target_durable(struct chain_job *job)
 {
-	int r = chain_raw_target(job) ? chain_flush_dev(job->m->to) :
+	/* Not m->to: a table that comes when it is uninstalled does not tell it. */
+	int r = chain_raw_target(job) ? chain_flush_dev(job->ci->target) :
 				  chain_meta_sync(job->target);
 
 	job->fatal |= r;

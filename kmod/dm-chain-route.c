@@ -215,6 +215,7 @@ static int map_zero(struct chain_inst *ci, struct bio *bio)
 			n = round_down(n, block_sectors(l));
 	}
 	chain_clip(bio, min(n, lockable(ci)));
+	chain_clip_punch(ci, bio);
 	chain_zero_range(l, bio, &block, &blocks);
 	if (!blocks && bio_op(bio) == REQ_OP_DISCARD)
 		return end(bio, BLK_STS_OK);

@@ -85,6 +85,9 @@ static int check_member(struct chain_member *m)
 		return -ENXIO;
 	if (m->ci->nr >= DM_CHAIN_MAX_LAYERS)
 		return -EMLINK;
+	/* The top may be another one, or larger, since the table was loaded. */
+	if (chain_next_unfit(m->ci))
+		return -ESTALE;
 	/* cid: the old top must get a new one, not keep what it has. */
 	next = m->ci->next->layer;
 	if (top->format == DM_CHAIN_FORMAT_CHAIN &&

@@ -236,10 +236,34 @@ static int check_links(struct chain_inst *ci, char **error)
 	return 0;
 }
 
+const char *chain_next_unfit(const struct chain_inst *ci)
+{
+	const struct chain_layer *top = chain_top(ci)->layer;
+	const struct chain_layer *next = ci->next->layer;
+
+	if (next->format != DM_CHAIN_FORMAT_CHAIN ||
+	    next->hdr.parent.format != top->format ||
+	    !chain_id_equal(&next->hdr.parent.uuid, &top->uuid))
+		return "The layer in role next was not made for this top";
+	if (next->size < ci->ti->len)
+		return "The layer in role next is smaller than the disk";
+	/* It was made before the top grew, say. */
+	if (next->limit < min(next->size, top->size))
+		return "The layer in role next does not show all of the disk";
+	return NULL;
+}
+
+static int unfit(const char *why, char **error)
+{
+	if (why)
+		*error = (char *)why;
+	return why ? -EINVAL : 0;
+}
+
 /* A prepared top: made for this top, empty, and large enough, also to see all of it. */
 static int check_next(struct chain_inst *ci, char **error)
 {
-	struct chain_layer *top = chain_top(ci)->layer, *next;
+	struct chain_layer *next;
 	u64 count[4];
 	int r;
 
@@ -252,18 +276,9 @@ static int check_next(struct chain_inst *ci, char **error)
 		if (r)
 			return r;
 	}
-	*error = "The layer in role next was not made for this top";
-	if (next->format != DM_CHAIN_FORMAT_CHAIN ||
-	    next->hdr.parent.format != top->format ||
-	    !chain_id_equal(&next->hdr.parent.uuid, &top->uuid))
-		return -EINVAL;
-	*error = "The layer in role next is smaller than the disk";
-	if (next->size < ci->ti->len)
-		return -EINVAL;
-	/* It was made before the top grew, say. */
-	*error = "The layer in role next does not show all of the disk";
-	if (next->limit < min(next->size, top->size))
-		return -EINVAL;
+	r = unfit(chain_next_unfit(ci), error);
+	if (r)
+		return r;
 	*error = "The layer in role next is not empty";
 	chain_statemap_count(&next->map, count);
 	return count[DM_CHAIN_ABSENT] == next->map.blocks ? 0 : -EINVAL;
@@ -276,6 +291,21 @@ static bool same_link(const struct chain_link *a, const struct chain_link *b)
 	       chain_id_equal(&a->cid, &b->cid);
 }
 
+const char *chain_target_unfit(const struct chain_inst *ci)
+{
+	const struct chain_layer *top = chain_top(ci)->layer;
+	const struct chain_layer *to = ci->target->layer;
+
+	if (to->size < top->size)
+		return "The target of a mirror is smaller than its source";
+	if (to->format == DM_CHAIN_FORMAT_RAW ||
+	    to->hdr.parent.format == DM_CHAIN_FORMAT_NONE)
+		return NULL;
+	return top->format == DM_CHAIN_FORMAT_CHAIN &&
+	       same_link(&to->hdr.parent, &top->hdr.parent) ? NULL :
+	       "The target of a mirror stands on another parent than its source";
+}
+
 /*
  * A target of a mirror: as large as its source, at least. If it stands on
  * anything, then on what the source stands on. Is it running already, this has
@@ -283,23 +313,12 @@ static bool same_link(const struct chain_link *a, const struct chain_link *b)
  */
 static int check_target(struct chain_inst *ci, char **error)
 {
-	const struct chain_layer *top = chain_top(ci)->layer, *to;
-
 	if (!ci->target)
 		return 0;
-	to = ci->target->layer;
 	*error = "A read-only disk can't have a target of a mirror";
 	if (!chain_guest_rw(chain_top(ci)))
 		return -EINVAL;
-	*error = "The target of a mirror is smaller than its source";
-	if (to->size < top->size)
-		return -EINVAL;
-	*error = "The target of a mirror stands on another parent than its source";
-	if (to->format == DM_CHAIN_FORMAT_RAW ||
-	    to->hdr.parent.format == DM_CHAIN_FORMAT_NONE)
-		return 0;
-	return top->format == DM_CHAIN_FORMAT_CHAIN &&
-	       same_link(&to->hdr.parent, &top->hdr.parent) ? 0 : -EINVAL;
+	return unfit(chain_target_unfit(ci), error);
 }
 
 static int check_running(struct chain_inst *ci, char **error)

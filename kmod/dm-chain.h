@@ -206,6 +206,8 @@ struct chain_inst {
  * @devt: of the mapped device
  * @name: of the mapped device, for messages
  * @switching: a switch or resize is under way: no tables come; registry_mutex
+ * @dying: the live table goes, with no other in its place: none comes until its disk
+ *	is gone; registry_mutex
  * @failed: a switch could not be made durable: no more writes
  * @pin: held shared by queries and switches; exclusively, in passing, by who
  *	tears a table down
@@ -271,6 +273,7 @@ struct chain_disk {
 	dev_t devt;
 	char name[16];
 	bool switching;
+	bool dying;
 	struct rw_semaphore pin;
 	struct rw_semaphore shape;
 	struct chain_layer **slots;
@@ -1026,6 +1029,9 @@ void chain_hook_write(struct chain_inst *ci, struct chain_att *att,
 sector_t chain_touched(const struct chain_inst *ci, const struct bio *bio,
 		       sector_t *from);
 
+/** chain_clip_punch() - cut a discard or write-zeroes to as much as is given back at once */
+void chain_clip_punch(const struct chain_inst *ci, struct bio *bio);
+
 /** chain_zero_range() - the blocks that a discard or write-zeroes covers */
 void chain_zero_range(const struct chain_layer *l, const struct bio *bio,
 		      u64 *block, u64 *n);
@@ -1224,6 +1230,17 @@ int chain_member_update(struct chain_member *m, struct chain_att *att, bool firs
  */
 int chain_claim(struct chain_disk *d);
 void chain_unclaim(struct chain_disk *d);
+
+/**
+ * chain_next_unfit(), chain_target_unfit() - may what is attached be what it is for?
+ * @ci: table, with a layer in that role
+ *
+ * Asked when the table comes and when it is used: the top may have changed between.
+ *
+ * Return: what is wrong, or NULL.
+ */
+const char *chain_next_unfit(const struct chain_inst *ci);
+const char *chain_target_unfit(const struct chain_inst *ci);
 
 /** chain_check_writable() - -EROFS, or -EIO for a disk that has failed */
 int chain_check_writable(struct chain_inst *ci);

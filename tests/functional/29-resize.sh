@@ -111,6 +111,30 @@ run_ok "open" dmchain open d next.img
 is "$(digest /dev/mapper/d 0 33554432)" "$(head -c 32M base.raw | md5sum)" "opened again, too"
 run_ok "close" dmchain close d
 
+# The top grows while a table has a layer that was to be the next one, or a mirror's
+# target: the calls of a script, which ask nobody. What fitted when the table came no
+# longer does when it is used.
+dmchain create g.img --size 16M --max-size 64M >/dev/null
+dmchain create n.img --backing g.img --backing-format chain --size 32M >/dev/null
+dmchain unseal g.img >/dev/null
+dmchain create s.img --size 16M --max-size 64M >/dev/null
+dmchain create to.img --size 16M >/dev/null
+truncate -s 64M g.img s.img
+for role in next target; do
+	at=$(losetup -f --show "$([ $role = next ] && echo g.img || echo s.img)")
+	of=$(losetup -f --show "$([ $role = next ] && echo n.img || echo to.img)")
+	run_ok "a table with a $role" dmsetup create t --table "0 32768 chain 2 $of chain $role $at chain rw"
+	run_ok "its top grows" token /dev/mapper/t resize $((32 << 20))
+	if [ $role = next ]; then
+		run_fail any "a snapshot that does not show all" token /dev/mapper/t snapshot
+	else
+		run_fail any "a mirror to what is too small" token /dev/mapper/t start mirror 0 0
+	fi
+	like "$(output)" ESTALE "it does not fit any more"
+	dmsetup remove t
+	losetup -d "$of" "$at"
+done
+
 # The copy of the header at the end moves with it, and what was one is data
 bytes=$(stat -c %s l3.img)
 is "$(dd if=l3.img bs=1M iflag=skip_bytes skip=$((bytes - 4096)) count=1 status=none | head -c 8)" \

@@ -150,7 +150,7 @@ torture_jobs()
 			! chance 50 || try dmchain recover
 			;;
 		2|3)
-			[[ ${job[*]} != *--layer* ]] || continue
+			[[ ${job[*]} != *--layer* && ${job[*]} != *--pivot* ]] || continue
 			try dmchain "${job[@]}" --background --speed $((RANDOM * 32 + 65536)) --json || continue
 			id=$(jq -r .id <<<"$said")
 			verbs

@@ -47,7 +47,9 @@ static void usage(void)
 "       token DISK events OPERATION TOP BASE COMMAND...\n"
 "       token DISK pairs [SHARED]    SHARED: first layer that another disk has, too\n"
 "       token DISK storm COUNT PROCESSES\n"
-"       token DISK fuzz COUNT\n");
+"       token DISK fuzz COUNT\n"
+"       token DISK start OPERATION TOP BASE    its job\n"
+"       token DISK resize BYTES | snapshot     as the table is, by nothing but the call\n");
 	exit(EX_USE);
 }
 
@@ -168,6 +170,51 @@ static int hold(char **argv, bool events)
 		print_events(arg.fd);
 	close(arg.fd);
 	return status;
+}
+
+/* --- Calls as a script would make them --- */
+
+static int said(const char *what, int r)
+{
+	if (!r)
+		return EX_OK;
+	fprintf(stderr, "%s: %s\n", what, strerrorname_np(errno));
+	return EX_BAD;
+}
+
+static int start(char **argv)
+{
+	struct dm_chain_acquire arg;
+	struct dm_chain_job_start js = { 0 };
+	struct asked a = parse(argv);
+	int r = ask(&a, 0, &arg);
+
+	errno = -r;
+	if (r)
+		return said("acquire", r);
+	js.token = arg.fd;
+	return said("start", ioctl(ctl, DM_CHAIN_IOC_JOB_START, &js));
+}
+
+static int resize(u64 bytes)
+{
+	struct dm_chain_resize rs = {
+		.major = major(disk), .minor = minor(disk), .size = bytes,
+	};
+
+	return said("resize", ioctl(ctl, DM_CHAIN_IOC_RESIZE, &rs));
+}
+
+static int snapshot(void)
+{
+	struct dm_chain_switch_disk d = {
+		.major = major(disk), .minor = minor(disk),
+	};
+	struct dm_chain_switch sw = {
+		.op = DM_CHAIN_SWITCH_SNAPSHOT, .nr_disks = 1, .disks = (uintptr_t)&d,
+	};
+
+	return said("snapshot", ioctl(ctl, DM_CHAIN_IOC_SWITCH, &sw));
 }
 
 /* --- all pairs --- */
@@ -443,6 +490,12 @@ int main(int argc, char **argv)
 		return hold(argv + 3, true);
 	if (!strcmp(argv[2], "fuzz") && argc == 4)
 		return fuzz(parse_num(argv[3]));
+	if (!strcmp(argv[2], "start") && argc == 6)
+		return start(argv + 3);
+	if (!strcmp(argv[2], "resize") && argc == 4)
+		return resize(parse_num(argv[3]));
+	if (!strcmp(argv[2], "snapshot") && argc == 3)
+		return snapshot();
 	if (layers > MAX_LAYERS)
 		die("%u layers are too many", layers);
 	if (!strcmp(argv[2], "pairs") && argc <= 4)
