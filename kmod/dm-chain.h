@@ -1232,14 +1232,16 @@ int chain_claim(struct chain_disk *d);
 void chain_unclaim(struct chain_disk *d);
 
 /**
- * chain_next_unfit(), chain_target_unfit() - may what is attached be what it is for?
- * @ci: table, with a layer in that role
+ * chain_next_unfit() - may what is attached in role next become the top?
+ * @ci: table
  *
  * Asked when the table comes and when it is used: the top may have changed between.
  *
  * Return: what is wrong, or NULL.
  */
 const char *chain_next_unfit(const struct chain_inst *ci);
+
+/** chain_target_unfit() - may the mirror's target be one of this top? As above. */
 const char *chain_target_unfit(const struct chain_inst *ci);
 
 /** chain_check_writable() - -EROFS, or -EIO for a disk that has failed */

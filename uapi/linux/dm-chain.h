@@ -504,8 +504,9 @@ struct dm_chain_event {
  * maps have room for; ERANGE a raw base is larger than the top of the range; EMLINK
  * the base or a layer of the range has other children (DM_CHAIN_JOB_FORCE takes
  * it); EROFS a layer is not attached rw; EIO a layer has failed, or its map is
- * damaged; ESTALE the record that there is names another base; ENXIO nothing is
- * attached in role "target"; ENOTEMPTY the target holds something.
+ * damaged; ESTALE the record that there is names another base, or the
+ * target does not fit the top any more; ENXIO nothing is attached in role "target";
+ * ENOTEMPTY the target holds something.
  */
 struct dm_chain_job_start {
 	__s32	token;
