@@ -39,7 +39,12 @@ hog()
 }
 hog >hog.out &
 hog=$!
-sleep 2
+swapping()
+{
+	[ "$(awk '$1 == "pswpout" { print $2 }' /proc/vmstat)" -gt 200 ]
+}
+wait_for 60 swapping
+is $? 0 "pages are being swapped out"
 run_ok "a snapshot beside it" dmchain snapshot d=/dev/ram1
 wait $hog
 is $? 0 "a process that needs swap ends well"

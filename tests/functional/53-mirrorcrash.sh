@@ -101,20 +101,25 @@ state()
 	out=$(dmchain check /dev/mapper/lay"$top" 2>&1) || echo "$what: check: $(tail -n 1 <<<"$out");"
 }
 
+after_flush()	# after_flush MARK
+{
+	crashlog list log --marks | sed -nE "s/.* after-flush=([0-9]+) mark $1.*/\1/p"
+}
+
 # Flushes to look behind: all along the log, and each of those around the end of the
-# mirror, of which there is a mark
+# mirror: what decides comes just before the command returns
 points()
 {
-	local n at
-	at=$(crashlog list log --marks | sed -nE 's/.* after-flush=([0-9]+) mark end-begins.*/\1/p')
+	local n begins ends
+	begins=$(after_flush end-begins)
+	ends=$(after_flush end-is-done)
 	{
 		for ((n = 0; n <= states; n++)); do
 			echo $((flushes * n / states))
 		done
-		for ((n = 0; n < around; n++)); do
-			[ $((at + n)) -gt "$flushes" ] || echo $((at + n))
-		done
-	} | sort -nu
+		seq "$begins" $((begins + 2))
+		seq $((ends + 3 - around)) $((ends + 2))
+	} | sort -nu | awk -v all="$flushes" '$1 >= 0 && $1 <= all'
 }
 
 # power_cuts END: one run and what the cuts leave
@@ -147,8 +152,10 @@ power_cuts()
 		dmchain mirror d /dev/mapper/lay1 --format chain --speed 4M >/dev/null || exit
 		sleep 0.3
 		dmsetup message lw 0 mark end-begins
-		[ $end = pivot ] && exec dmchain pivot d
-		exec dmchain job cancel d
+		dmchain $([ "$end" = pivot ] && echo pivot || echo job cancel) d
+		status=\$?
+		dmsetup message lw 0 mark end-is-done
+		exit \$status
 	END
 	chmod +x hook
 	: >hook.out
