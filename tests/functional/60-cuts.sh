@@ -295,16 +295,20 @@ run()
 	return $status
 }
 # shellcheck disable=SC2317 # $also
-map_writes()	# cut before those of the top
+map_writes()	# cut before those of the top, if something became durable since its last request
 {
 	local data
 	data=$(od -An -t u8 -j 120 -N 8 start/2)
 	cutdisk list log | awk -v from="$first" -v to="$last" -v data="$data" '
-		$1 > from && $1 <= to && $2 == "disk=2" && $3 ~ /^write/ {
+		$2 == "mark" {
+			marked = 1
+		}
+		$1 > from && $1 <= to && $2 == "disk=2" {
 			split($4, at, "+")
-			if (at[1] > 4096 && at[1] != 524288 && at[1] < data + 0)
+			if ($3 ~ /^write/ && marked && at[1] > 4096 && at[1] != 524288 && at[1] < data + 0)
 				print $1 - 1, "none"
-		}' | tail -n 16
+			marked = 0
+		}' | tail -n 30
 }
 # shellcheck disable=SC2317 # $judge
 only_opened()	# only_opened WHAT MARK
@@ -316,7 +320,7 @@ only_opened()	# only_opened WHAT MARK
 	echo "$side" >>sides
 	out=$(dmchain close d 2>&1) || echo "$1: close: $out;"
 }
-also=map_writes judge=only_opened load_options="--ops 1500 --flush-percent 1 --max 4K"
+also=map_writes judge=only_opened load_options="--ops 1500 --flush-percent 1 --fua-percent 60 --max 4K"
 operation "active commit, slow top" "$old" "$new"
 also="" judge=one_disk load_options=""
 

@@ -42,11 +42,12 @@ static struct {
 	pthread_mutex_t flush_lock, mark_lock;
 
 	u64 seconds, ops, seed, min, max, mark_every;
-	unsigned int threads, flush_percent;
+	unsigned int threads, flush_percent, fua_percent;
 	bool discard, zeroes, fua, fua_any, parallel_flush;
 	const char *mark_devs[MAX_MARK_DEVS];
 	unsigned int nr_mark_devs;
 
+	u64 mark_fuas;			/* each of so many has a mark */
 	const char *hook;
 	u64 hook_every, hook_max;
 	bool hook_freeze;
@@ -57,8 +58,8 @@ static struct {
 	u64 start;
 } cw = {
 	.ops = ~0ULL, .seed = 1, .min = SECTOR, .max = 64 << 10,
-	.mark_every = 1, .threads = 2, .flush_percent = 6,
-	.discard = true, .zeroes = true, .fua = true,
+	.mark_every = 1, .mark_fuas = 4, .threads = 2, .flush_percent = 6,
+	.fua_percent = 10, .discard = true, .zeroes = true, .fua = true,
 	.flush_lock = PTHREAD_MUTEX_INITIALIZER,
 	.mark_lock = PTHREAD_MUTEX_INITIALIZER,
 };
@@ -204,7 +205,7 @@ static void do_change(struct worker *w, enum rec_type type, u64 off, u64 len)
 	range_unlock(&cw.locks, w->no);
 	if (r)
 		fail_run("write, discard or zeroing", off, len, r);
-	else if (type == REC_FUA && atomic_fetch_add(&cw.fuas, 1) % 4 == 0)
+	else if (type == REC_FUA && atomic_fetch_add(&cw.fuas, 1) % cw.mark_fuas == 0)
 		send_mark();
 }
 
@@ -219,7 +220,7 @@ static enum rec_type pick_type(struct rng *r)
 		return REC_DISCARD;
 	if (n < 15 && cw.zeroes)
 		return REC_ZERO;
-	if (n < 25 && cw.fua)
+	if (n < 15 + cw.fua_percent && cw.fua)
 		return REC_FUA;
 	return REC_WRITE;
 }
@@ -372,7 +373,8 @@ static void run_threads(void)
 enum {
 	OPT_LOG = 256, OPT_SECONDS, OPT_OPS, OPT_SEED, OPT_THREADS, OPT_SIZE, OPT_BLOCK,
 	OPT_MIN, OPT_MAX, OPT_MARKDEV, OPT_MARKEVERY, OPT_SIMULATE, OPT_NODISCARD, OPT_NOZERO,
-	OPT_NOFUA, OPT_FUAANY, OPT_PARALLEL, OPT_FLUSHES, OPT_HOOK, OPT_EVERY, OPT_HOOKMAX,
+	OPT_NOFUA, OPT_FUAANY, OPT_FUAS, OPT_PARALLEL, OPT_FLUSHES, OPT_HOOK, OPT_EVERY,
+	OPT_HOOKMAX,
 	OPT_FREEZE, OPT_PLANT, OPT_MARK, OPT_FRESH, OPT_NOWHOLE, OPT_INITIAL,
 	OPT_SNAPSHOT,
 };
@@ -387,7 +389,7 @@ static const struct option options[] = {
 	{ "simulate-log", 1, NULL, OPT_SIMULATE },
 	{ "no-discard", 0, NULL, OPT_NODISCARD },
 	{ "no-zeroes", 0, NULL, OPT_NOZERO }, { "no-fua", 0, NULL, OPT_NOFUA },
-	{ "fua-any", 0, NULL, OPT_FUAANY },
+	{ "fua-any", 0, NULL, OPT_FUAANY }, { "fua-percent", 1, NULL, OPT_FUAS },
 	{ "parallel-flush", 0, NULL, OPT_PARALLEL },
 	{ "flush-percent", 1, NULL, OPT_FLUSHES }, { "hook", 1, NULL, OPT_HOOK },
 	{ "hook-every", 1, NULL, OPT_EVERY }, { "hook-max", 1, NULL, OPT_HOOKMAX },
@@ -410,7 +412,8 @@ static void usage(void)
 "usage: crashwrite run DEV --log FILE --seconds S|--ops N [--seed X]\n"
 "               [--threads 2] [--size BYTES] [--block-size 4K] [--min 512] [--max 64K]\n"
 "               [--flush-percent 6] [--mark-dev DM-NAME]... [--mark-every N]\n"
-"               [--no-discard] [--no-zeroes] [--no-fua] [--fua-any] [--parallel-flush]\n"
+"               [--no-discard] [--no-zeroes] [--no-fua] [--fua-any] [--fua-percent 10]\n"
+"               [--parallel-flush]\n"
 "               [--hook CMD --hook-every OPS [--hook-max K] [--hook-freeze]]\n"
 "               [--simulate-log FILE] [--self-test-corrupt DEFECT:N]\n"
 "       crashwrite check DEV --log FILE --mark N|end|--snapshot N [--fresh]\n"
@@ -484,6 +487,11 @@ static void take_flag(int o)
 		break;
 	case OPT_NOFUA:
 		cw.fua = false;
+		break;
+	case OPT_FUAS:
+		/* Who asks for them wants to know of each. */
+		cw.fua_percent = parse_num(optarg);
+		cw.mark_fuas = 1;
 		break;
 	case OPT_FUAANY:
 		cw.fua_any = true;
