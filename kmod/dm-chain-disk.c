@@ -236,6 +236,21 @@ static void drain_pins(struct chain_disk *d)
 	up_write(&d->pin);
 }
 
+/*
+ * Its jobs have ended and undone nothing: a table that has come since must not take
+ * over where they have sent the guest. @failed stays until no table is left.
+ */
+static void forget_jobs(struct chain_disk *d)
+{
+	mutex_lock(&chain_registry_mutex);
+	d->route = 0;
+	d->route_flush = 0;
+	d->tracked = 0;
+	d->rescan = false;
+	d->dying = false;
+	mutex_unlock(&chain_registry_mutex);
+}
+
 void chain_disk_dying(struct chain_inst *ci)
 {
 	struct chain_disk *d = ci->disk;
@@ -248,13 +263,14 @@ void chain_disk_dying(struct chain_inst *ci)
 	live = d->live == ci;
 	if (live) {
 		d->live = NULL;
-		/* Another table must not take over what its jobs leave. */
 		d->dying = true;
 		chain_holders_gone(d);
 	}
 	mutex_unlock(&chain_registry_mutex);
-	if (live)
+	if (live) {
 		chain_jobs_end(d);
+		forget_jobs(d);
+	}
 	drain_pins(d);
 }
 

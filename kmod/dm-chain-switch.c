@@ -12,8 +12,8 @@
  * another one of them could never be suspended, and is refused.
  *
  * Locking: who has claimed a disk has it for itself, and nobody waits for a claim:
- * a switch of one disk takes no lock that one of another has, so a device that hangs
- * under it is nobody else's. Several: several_mutex, outermost, so that two of them
+ * a switch of one disk shares no lock with one of another over any I/O, so a device
+ * that hangs under it is nobody else's. Several: several_mutex, outermost, so that two of them
  * don't take each other's disks away. disk->switching is the claim, and keeps tables
  * from coming (ctr refuses). disk->pin keeps the live one from being torn down, should
  * another target's table take its place; a reference of the mapped device
@@ -256,6 +256,9 @@ void chain_change_all(struct chain_member *m, unsigned int nr,
 		shape_lock(m[i].ci->disk, nr > 1);
 	rcu_expedite_gp();
 	pause_all(m, nr);
+	/* Not done by the pause if somebody else has suspended the disk just before. */
+	for (i = 0; i < nr; i++)
+		chain_quiesce(m[i].ci);
 	mutex_lock(&chain_registry_mutex);
 	fn(arg);
 	mutex_unlock(&chain_registry_mutex);

@@ -3,9 +3,9 @@
  * The device-mapper target: tables come and go.
  *
  * What can fail, fails in ctr: devices are opened, layers reserved, loaded and
- * marked, links checked, memory allocated. preresume and resume only set
- * pointers. A table that contradicts the headers, or that would change what a
- * running disk shows, is refused.
+ * marked, links checked, memory allocated. resume only sets pointers; preresume
+ * refuses while the table before is on its way out. A table that contradicts the
+ * headers, or that would change what a running disk shows, is refused.
  *
  * ctr tolerates being undone at any point: inst_free() looks at what is there.
  * The error in ti->error is always a constant string: the core prints it after
@@ -574,17 +574,23 @@ static void chain_presuspend_undo(struct dm_target *ti)
 }
 
 /* Quiet: no guest I/O is under way; stop what goes on without it. */
+void chain_quiesce(struct chain_inst *ci)
+{
+	unsigned int i;
+
+	for (i = 0; i < ci->nr_atts; i++)
+		if (chain_att_rw(&ci->atts[i]))
+			chain_meta_quiesce(ci->atts[i].layer);
+}
+
 static void chain_postsuspend(struct dm_target *ti)
 {
 	struct chain_inst *ci = ti->private;
-	unsigned int i;
 
 	chain_jobs_stop(ci->disk);
 	/* Who saw it not stopped yet has asked for a chunk, maybe. */
 	chain_worker_stop(ci->disk);
-	for (i = 0; i < ci->nr_atts; i++)
-		if (chain_att_rw(&ci->atts[i]))
-			chain_meta_quiesce(ci->atts[i].layer);
+	chain_quiesce(ci);
 }
 
 /* The maps' writers go on through this table's devices. */
@@ -634,6 +640,18 @@ static void tell_upgrades(const struct chain_inst *old,
 }
 
 /* This table becomes the disk; sets pointers only, can't fail. */
+/* A table that came before the live one went waits until that one's jobs have ended. */
+static int chain_preresume(struct dm_target *ti)
+{
+	struct chain_inst *ci = ti->private;
+	bool dying;
+
+	mutex_lock(&chain_registry_mutex);
+	dying = ci->disk->dying;
+	mutex_unlock(&chain_registry_mutex);
+	return dying ? -EBUSY : 0;
+}
+
 static void chain_resume(struct dm_target *ti)
 {
 	struct chain_inst *ci = ti->private;
@@ -785,6 +803,7 @@ struct target_type chain_target = {
 	.presuspend = chain_presuspend,
 	.presuspend_undo = chain_presuspend_undo,
 	.postsuspend = chain_postsuspend,
+	.preresume = chain_preresume,
 	.resume = chain_resume,
 	.status = chain_status,
 	.iterate_devices = chain_iterate_devices,

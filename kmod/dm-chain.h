@@ -206,8 +206,8 @@ struct chain_inst {
  * @devt: of the mapped device
  * @name: of the mapped device, for messages
  * @switching: a switch or resize is under way: no tables come; registry_mutex
- * @dying: the live table goes, with no other in its place: none comes until its disk
- *	is gone; registry_mutex
+ * @dying: the live table goes, with no other in its place: none comes or is resumed
+ *	until its jobs have ended; registry_mutex
  * @failed: a switch could not be made durable: no more writes
  * @pin: held shared by queries and switches; exclusively, in passing, by who
  *	tears a table down
@@ -1243,6 +1243,9 @@ const char *chain_next_unfit(const struct chain_inst *ci);
 
 /** chain_target_unfit() - may the mirror's target be one of this top? As above. */
 const char *chain_target_unfit(const struct chain_inst *ci);
+
+/** chain_quiesce() - no round of a map runs, and no timer starts one, until resume */
+void chain_quiesce(struct chain_inst *ci);
 
 /** chain_check_writable() - -EROFS, or -EIO for a disk that has failed */
 int chain_check_writable(struct chain_inst *ci);

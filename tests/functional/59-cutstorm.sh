@@ -13,7 +13,7 @@
 # some requests of such a run the disk must open by the top that it had then, hold what
 # a flush covered, and read the same when each job that was cut off is at its end.
 #
-#	SEED=N ROUNDS=N SECONDS_EACH=N CUTS=N; a round has its number times 1000 added
+#	SEED=N ROUNDS=N SECONDS_EACH=N CUTS=N; each round adds 1000 to the seed
 
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../lib/chain.sh"
@@ -28,7 +28,7 @@ if [ -n "${LONG-}" ]; then
 fi
 echo "# seed $first_seed"
 cut_sizes=(14M 14M 14M 14M 14M 14M 14M)
-ops=1000000 check=--no-whole judge=judge_storm new="" every="" states=1
+ops=1000000 check=--no-whole judge=judge_storm new=""
 
 run_ok "disks" start_disks
 
@@ -45,11 +45,11 @@ layers()	# of the disk d, the top first: nbd3 nbd1 nbd0
 
 free_disk()	# one that no layer lies on
 {
-	local i
-	for i in $(shuf -e "${!cut_sizes[@]}"); do
-		[[ " ${layer[*]} " == *" nbd$i "* ]] || { free=nbd$i; return; }
+	local i none=()
+	for i in "${!cut_sizes[@]}"; do
+		[[ " ${layer[*]} " == *" nbd$i "* ]] || none+=("nbd$i")
 	done
-	return 1
+	[ ${#none[@]} -gt 0 ] && free=${none[RANDOM % ${#none[@]}]}
 }
 
 # The judge is told what the top is, and what the command to come may make it

@@ -117,8 +117,8 @@ judge_cut()
 	cat .judged
 }
 
-# Headers of one disk are written before those of another: all rests on their order; the
-# first of them are those that must not be the other way round
+# Headers (copies at 0 and 512 KiB) of one disk are written before those of another: all
+# rests on their order; the first of them are those that must not be the other way round
 header_writes()
 {
 	cutdisk list log | awk -v from="$first" -v to="$last" '$1 >= from && $1 <= to && $3 ~ /^write/ {
