@@ -43,9 +43,18 @@ layers()	# of the disk d, the top first: nbd3 nbd1 nbd0
 	mapfile -t layer <<<"${paths//\/dev\//}"
 }
 
-free_disk()	# one that no layer lies on
+# One that no layer lies on, best of all the one that the disk has just left: what lies
+# there now must not be needed for anything
+free_disk()
 {
 	local i none=()
+	again=0
+	if [[ " ${layer[*]} " == *" $top "* ]]; then
+		top=${layer[0]}
+	elif chance 60; then
+		free=$top top=${layer[0]} again=1
+		return
+	fi
 	for i in "${!cut_sizes[@]}"; do
 		[[ " ${layer[*]} " == *" nbd$i "* ]] || none+=("nbd$i")
 	done
@@ -62,9 +71,11 @@ pick_command()
 {
 	local depth=${#layer[@]} choice=$((RANDOM % 7))
 	to=""
+	[ $begun = 1 ] || choice=2
+	begun=1
 	if ! free_disk || { [ "$depth" -gt 4 ] && chance 60; }; then
 		choice=6
-	elif [ "$depth" -lt 3 ]; then
+	elif [ "$depth" -lt 3 ] || [ $again = 1 ]; then
 		choice=$((choice % 3))
 	fi
 	case $choice in
@@ -85,6 +96,7 @@ storm_command()
 	pick_command
 	# shellcheck disable=SC2086 # nothing, or one
 	tops "${layer[0]}" $to
+	[ $again = 0 ] || tell mark again
 	if chance 25; then
 		killed dmchain "${command[@]}"
 	else
@@ -132,6 +144,7 @@ run()
 	: >actions
 	dmchain open d /dev/nbd2 || return
 	RANDOM=$(((seed * 3) % 32768))
+	top=nbd2 begun=0
 	touch going
 	tops nbd2
 	load --seconds "$length" --threads 2 &
@@ -202,10 +215,19 @@ judge_storm()	# judge_storm WHAT MARK REQUEST
 	paste -sd ' ' faults
 }
 
+# Up to half of them where a disk just left has been taken again
 points()
 {
 	local n i=0 keeps=(torn some disks none none)
-	shuf -i "0-$total" -n "$cuts" --random-source=<(yes $seed) | sort -n | while read -r n; do
+	RANDOM=$((seed % 32768))
+	{
+		shuf -i "0-$total" -n $((cuts / 2)) --random-source=<(yes $seed)
+		awk '/again$/ { from = $1 } /tops:/ && from { print from, $1; from = 0 }' marks |
+			while read -r from to; do
+				echo $((from + (RANDOM * 32768 + RANDOM) % (to - from + 1)))
+				echo $((from + (RANDOM * 32768 + RANDOM) % (to - from + 1)))
+			done | head -n $((cuts / 2))
+	} | sort -nu | while read -r n; do
 		echo "$n ${keeps[i++ % ${#keeps[@]}]}"
 	done
 }
