@@ -310,6 +310,28 @@ map_writes()	# cut before those of the top, if something became durable since it
 			marked = 0
 		}' | tail -n 30
 }
+# Where the guest has been told that something is durable, and the base has the most that
+# its last flush does not cover: nothing of that may be the guest's
+# shellcheck disable=SC2317 # $also
+told_durable()
+{
+	cutdisk list log | awk -v from="$first" -v to="$last" '
+		$2 == "disk=0" && $3 == "flush" {
+			open = 0
+		}
+		$2 == "disk=0" && $3 == "write" {
+			open++
+		}
+		$2 == "mark" && $1 > from && $1 <= to && open {
+			print open, $1, "none"
+		}' | sort -k 1,1nr -k 2,2n | head -n 12 | cut -d ' ' -f 2-
+}
+# shellcheck disable=SC2317 # $also
+writes_and_flushes()
+{
+	map_writes
+	told_durable
+}
 # shellcheck disable=SC2317 # $judge
 only_opened()	# only_opened WHAT MARK
 {
@@ -320,7 +342,7 @@ only_opened()	# only_opened WHAT MARK
 	echo "$side" >>sides
 	out=$(dmchain close d 2>&1) || echo "$1: close: $out;"
 }
-also=map_writes judge=only_opened load_options="--ops 1500 --flush-percent 1 --fua-percent 60 --max 4K"
+also=writes_and_flushes judge=only_opened load_options="--ops 1500 --flush-percent 5 --fua-percent 60 --max 4K"
 operation "active commit, slow top" "$old" "$new"
 also="" judge=one_disk load_options=""
 
