@@ -115,6 +115,48 @@ run_ok "and recover drops it" dmchain recover k
 run_ok "then it can begin" dmchain stream k
 dmchain close k
 
+# --- A commit gives back the space of what it has moved, but not while somebody reads there
+
+reads_at()	# reads_at DEVICE: there is one under way
+{
+	local name
+	name=$(dmsetup info -c --noheadings -o blkdevname "$1")
+	[ "$(awk '{ print $1 }' "/sys/block/$name/inflight")" != 0 ]
+}
+
+# The layer's device has two parts: blocks at 0 lie in one, those at 64 KiB in the other,
+# where reads take time. A guest's read comes when the job has got what is near, and takes
+# longer than the job
+rm -f ./*.img
+dmchain create 0.img --size 4M >/dev/null
+dmchain create mid.img --backing "$PWD/0.img" --backing-format chain >/dev/null
+loop=$(losetup --show -f mid.img)
+cut=$(($(od -An -t u8 -j 120 -N 8 mid.img) / 512 + 64)) end=$(blockdev --getsz "$loop")
+dmsetup create near --table "0 $cut linear $loop 0"
+dmsetup create far --table "0 $((end - cut)) delay $loop $cut 5000 $loop $cut 0"
+printf '%s\n' "0 $cut linear /dev/mapper/near 0" "$cut $((end - cut)) linear /dev/mapper/far 0" |
+	dmsetup create mid
+run_ok "given back: a disk" dmchain open d /dev/mapper/mid
+fill d 0 1 b
+dmchain snapshot d=top.img >/dev/null
+dmchain commit d --top 1 --base 2 --background >/dev/null
+wait_for 30 reads_at mid
+is $? 0 "given back: the job has what is near, and waits for what is far"
+dmsetup suspend near
+dmsetup load near --table "0 $cut delay $loop 0 9000 $loop 0 0"
+dmsetup resume near
+begun=$SECONDS
+dd if=/dev/mapper/d of=got bs=4k count=1 iflag=direct status=none
+[ $((SECONDS - begun)) -ge 8 ]
+is $? 0 "given back: a guest's read was on its way there"
+is "$(tr -d b <got | wc -c) $(stat -c %s got)" "0 4096" "given back: it finds what was there"
+run_ok "given back: the commit ends" dmchain job wait d --timeout 60
+is "$(od -An -c -j $(((cut - 64) * 512)) -N 4096 mid.img | tr -d ' *\n')" '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0' \
+	"given back: and the space is free"
+dmchain close d
+dmsetup remove mid near far
+losetup -d "$loop"
+
 # --- The disk is removed while a commit ends: its headers take their time
 
 # slow N SIZE: a device s$N whose writes take longer, N.store below it
