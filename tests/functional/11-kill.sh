@@ -170,6 +170,25 @@ dmchain close d
 rm -f ./*.img
 dmchain create 0.img --size 64M >/dev/null
 
+# Where it has made a file that no disk has yet, each time: by chance that is rare
+op=snapshot
+dmchain open d 0.img
+strace -qq -o .calls dmchain snapshot d=s4.img >/dev/null
+how=$(awk -F '(' '{ n[$1]++ } made { print $1, n[$1]; exit } /O_CREAT.*s4\.img|s4\.img.*O_CREAT/ { made = 1 }' .calls)
+dmchain close d
+rm s4.img 0.img
+dmchain create 0.img --size 64M >/dev/null
+dmchain open d 0.img
+# shellcheck disable=SC2086 # a call and its number
+kill_at $how dmchain snapshot d=1.img
+is "$? $(names '*.img')" "137 0.img 1.img" "killed when the file is there"
+check_running
+check_recovered
+find_top
+is "$faults $(names '*.img')" "0 0.img" "killed when the file is there: it goes"
+check_data
+killed=$((killed + 1))
+
 for ((round = 1; round <= rounds; round++)); do
 	if is_open; then
 		case $((RANDOM % 5)) in

@@ -55,6 +55,20 @@ together "closing all" 'dmchain close d$N'
 is "$(nr_loops)" 0 "no loop device is left"
 is "$(ls /run/dmchain/layers | wc -l)" 0 "no marker is left"
 
+# What one does with loop devices others wait for: also who only shares the lock, for
+# chance seldom lets two of them look at the same instant
+(flock -s 9 && sleep 5) 9</run/dmchain/loops.lock &
+sleep 1
+dmchain create e.img --size 1M >/dev/null
+dmchain open e e.img &
+sleep 3
+kill -0 $!
+is $? 0 "who has the lock of loop devices has it alone"
+wait $!
+is $? 0 "and then it is the next one's turn"
+wait
+dmchain close e
+
 # One wins, the others are told
 won=0 refused=0
 for ((i = 1; i <= 6; i++)); do

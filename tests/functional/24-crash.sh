@@ -106,7 +106,10 @@ power_cuts()	# power_cuts NAME CRASHWRITE-OPTIONS...
 
 	run_ok "$name: log" dmsetup create lw --table \
 		"0 $(blockdev --getsz "$data") log-writes $data $logdev"
-	run_ok "$name: layers on the log" layers_on /dev/mapper/lw
+	# While a flush takes its time, others write on
+	run_ok "$name: log with slow flushes" dmsetup create slow --table \
+		"0 $(blockdev --getsz "$data") delay /dev/mapper/lw 0 0 /dev/mapper/lw 0 0 /dev/mapper/lw 0 $flush_ms"
+	run_ok "$name: layers on the log" layers_on /dev/mapper/slow
 	run_ok "$name: open" dmchain open d /dev/mapper/lay0
 	cat >hook <<-END
 		#!/bin/sh
@@ -121,7 +124,7 @@ power_cuts()	# power_cuts NAME CRASHWRITE-OPTIONS...
 	# A mark of this boot would mean that a copy of an open layer is opened
 	run_ok "$name: as if booted again" rmmod dm_chain
 	run_ok "$name: no layers" layers_off
-	run_ok "$name: end of the log" dmsetup remove lw
+	run_ok "$name: end of the log" dmsetup remove slow lw
 	losetup -d "$logdev"
 	losetup -d "$data"
 
@@ -152,7 +155,9 @@ power_cuts()	# power_cuts NAME CRASHWRITE-OPTIONS...
 	losetup -d "$data"
 }
 
+flush_ms=0
 power_cuts "load" --ops 1200 --threads 3 --hook-every 100 --max 32K --seed "${SEED:-1}"
+flush_ms=20
 power_cuts "whole blocks and parts, flushed often" --ops 1000 --threads 4 --hook-every 100 \
 	--max 8K --flush-percent 15 --parallel-flush --seed "${SEED:-2}"
 

@@ -81,6 +81,7 @@ stack 4 8M
 dmchain stream d --base 3 --speed 256K --background >/dev/null
 run_ok "snapshot while the top takes data in" dmchain snapshot d=4.img
 write --ops $((ops / 4)) --seed $((++seed)) --verify-end
+is "$(json '.layers[1].marks | index("in-use") != null' dmchain info d)" true "who else would take it in hand is told that it is written"
 run_ok "another one" dmchain snapshot d=5.img
 for _ in 1 2 3 4 5; do
 	reload || reload || fail "reload"
@@ -90,6 +91,7 @@ done
 run_ok "it still runs" dmchain job speed d 0
 run_ok "the stream ends" dmchain job wait d
 is "$(layers)" "5 4 3 0" "its layer is a lower one by now"
+is "$(json '.layers[2].marks | index("in-use")' dmchain info d)" null "and written by nobody"
 closed "stream and snapshots" 5.img
 dmchain close d
 

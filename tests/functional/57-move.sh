@@ -193,6 +193,15 @@ found 2.img "2.img else/1.img else/0.img" "two at once"
 dmchain close d
 rm -f ./*.img there/* else/*
 
+# Its parent stays; the header is written by the disk that has the old one in mind
+stack 3 16M
+run_ok "only the middle" dmchain mirror d there/1.img --layer 1
+rm 1.img
+under "it becomes the top" dmchain commit d --base 1
+found there/1.img "there/1.img 0.img" "written where it is now"
+dmchain close d
+rm -f ./*.img there/* else/*
+
 # --- cut off, and it goes on
 
 dmchain create 0.img --size 160M >/dev/null
