@@ -5,9 +5,10 @@
 # Power cuts. Three layers lie side by side on a device whose writes are
 # logged; a random load runs, with two snapshots. The log is replayed to
 # flushes of the run, and beyond them with a random subset of the writes that
-# no flush covered, torn at 512 bytes. In each of these states the chain must
-# open without help, hold what a completed flush covered, show each sector as
-# before or as written, and first-written blocks as a whole.
+# no flush covered, torn at 512 bytes, or with the metadata among these only. In
+# each of these states the chain must open without help, hold what a completed
+# flush covered, show each sector as before or as written, and first-written
+# blocks as a whole.
 
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../lib/chain.sh"
@@ -15,7 +16,7 @@
 cd "$TMP" || exit 1
 states=${STATES:-5}
 [ "$KERNEL" != debug ] || states=$((states * 2 / 3))
-layers=3 layer_mib=14
+layers=3
 
 modprobe dm-log-writes || modprobe dm_log_writes
 if ! dmsetup targets | grep -q log-writes; then
@@ -90,26 +91,27 @@ points()
 # One run and what the power cuts leave of it
 power_cuts()	# power_cuts NAME CRASHWRITE-OPTIONS...
 {
-	local name=$1 data logdev flushes flush next out bad=""
+	local name=$1 data logdev flushes flush next out bad="" layer_mib=$((mib + 6))
 	shift
 	rm -f data log ops target copy scratch
-	truncate -s $((layers * layer_mib))M data
+	# Where nothing was written yet lies something, as on any device
+	yes junk | head -c $((layers * layer_mib))M >data
 	truncate -s 400M log
 	data=$(losetup -f --show data)
 	logdev=$(losetup -f --show log)
 
 	# What lies there before the log begins
 	run_ok "$name: layers" layers_on "$data"
-	run_ok "$name: create" dmchain create /dev/mapper/lay0 --size 8M
+	run_ok "$name: create" dmchain create /dev/mapper/lay0 --size ${mib}M
 	run_ok "$name: no layers" layers_off
 	cp --sparse=always data target
 
+	# While a flush takes its time, below the log, others write on
+	run_ok "$name: slow flushes" dmsetup create slow --table \
+		"0 $(blockdev --getsz "$data") delay $data 0 0 $data 0 0 $data 0 $flush_ms"
 	run_ok "$name: log" dmsetup create lw --table \
-		"0 $(blockdev --getsz "$data") log-writes $data $logdev"
-	# While a flush takes its time, others write on
-	run_ok "$name: log with slow flushes" dmsetup create slow --table \
-		"0 $(blockdev --getsz "$data") delay /dev/mapper/lw 0 0 /dev/mapper/lw 0 0 /dev/mapper/lw 0 $flush_ms"
-	run_ok "$name: layers on the log" layers_on /dev/mapper/slow
+		"0 $(blockdev --getsz "$data") log-writes /dev/mapper/slow $logdev"
+	run_ok "$name: layers on the log" layers_on /dev/mapper/lw
 	run_ok "$name: open" dmchain open d /dev/mapper/lay0
 	cat >hook <<-END
 		#!/bin/sh
@@ -124,7 +126,7 @@ power_cuts()	# power_cuts NAME CRASHWRITE-OPTIONS...
 	# A mark of this boot would mean that a copy of an open layer is opened
 	run_ok "$name: as if booted again" rmmod dm_chain
 	run_ok "$name: no layers" layers_off
-	run_ok "$name: end of the log" dmsetup remove slow lw
+	run_ok "$name: end of the log" dmsetup remove lw slow
 	losetup -d "$logdev"
 	losetup -d "$data"
 
@@ -147,6 +149,10 @@ power_cuts()	# power_cuts NAME CRASHWRITE-OPTIONS...
 		out=$(crashlog replay log copy --from "$next" --to-entry "$next" \
 			--subset --seed $flush --torn 2>>hazards) || { bad+="subset: $out;"; break; }
 		bad+=$(state "behind flush $flush" copy "$(value mark "$out")")
+		cp --sparse=always target copy
+		out=$(crashlog replay log copy --from "$next" --to-entry "$next" \
+			--subset --metadata 2>>hazards) || { bad+="metadata: $out;"; break; }
+		bad+=$(state "behind flush $flush, metadata without data" copy "$(value mark "$out")")
 	done
 	sort tops | uniq -c | sed "s/^/# states with top:/"
 	is "$(sort -u tops | xargs)" "0 1 2" "$name: among them such with each of the tops"
@@ -155,9 +161,10 @@ power_cuts()	# power_cuts NAME CRASHWRITE-OPTIONS...
 	losetup -d "$data"
 }
 
-flush_ms=0
+mib=8 flush_ms=0
 power_cuts "load" --ops 1200 --threads 3 --hook-every 100 --max 32K --seed "${SEED:-1}"
-flush_ms=20
+# Large enough for what a flush covers to lie in groups that are no neighbours
+mib=16 flush_ms=20
 power_cuts "whole blocks and parts, flushed often" --ops 1000 --threads 4 --hook-every 100 \
 	--max 8K --flush-percent 15 --parallel-flush --seed "${SEED:-2}"
 

@@ -480,8 +480,21 @@ run()
 	wait $writer || status=$?
 	close_three && return $status
 }
-judge=several new=new
+# The kernel's, not those of the controller, which makes the new layers
+# shellcheck disable=SC2317 # $also
+fua_headers()
+{
+	cutdisk list log | awk -v from="$first" -v to="$last" '
+		$1 >= from && $1 <= to && $3 == "write+fua" && $4 ~ /^(0|524288)[+]/ {
+			if (disk && disk != $2)
+				print number, "none"
+			disk = $2
+			number = $1
+		}' | head -n 8
+}
+judge=several new=new also=fua_headers
 operation "several disks" old new
+also=""
 controls "several disks" 0 2 5
 judge=one_disk
 

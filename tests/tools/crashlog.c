@@ -34,7 +34,7 @@ static struct {
 	u32 *fua;			/* sector: 1 + flushes before its last FUA write */
 	u32 flushes;			/* replayed so far */
 	enum discards discards;
-	bool log_order, subset, torn, fail_on_hazard;
+	bool log_order, subset, torn, metadata, fail_on_hazard;
 	struct rng rng;
 	u64 writes, discarded, hazards, newer_kept, kept, dropped, cut;
 } cl;
@@ -212,13 +212,17 @@ static void apply_torn(const struct wlog_entry *e)
  * which plain writes had been issued by then is known only for the end of the
  * stretch. So either all FUA writes and any of the plain ones, or the first
  * few FUA writes, none of the plain ones, and perhaps part of the next.
+ *
+ * --metadata: of the plain ones those that the target has marked as metadata. If it
+ * says what lies where before that is there, this is the cut that shows it.
  */
 
 static void maybe_apply(const struct wlog_entry *e)
 {
 	if (!e->len || e->flags & WLOG_MARK)
 		return;
-	if (!rnd_chance(&cl.rng, opt.keep)) {
+	if (cl.metadata ? !(e->flags & WLOG_META) :
+			  !rnd_chance(&cl.rng, opt.keep)) {
 		cl.dropped++;
 		return;
 	}
@@ -270,7 +274,7 @@ static u64 apply_subset(u64 from)
 
 	while (to < cl.log.count && !wlog_is_flush(&cl.log.entries[to]))
 		fua += !!(cl.log.entries[to++].flags & WLOG_FUA);
-	if (fua && rnd_chance(&cl.rng, 30))
+	if (fua && !cl.metadata && rnd_chance(&cl.rng, 30))
 		return cut_at_fua(from, to, rnd_below(&cl.rng, fua));
 	return cut_at_end(from, to);
 }
@@ -468,7 +472,7 @@ static void usage(void)
 "usage: crashlog list LOG [--from M] [--to-entry N] [--marks] [--flushes] [--summary]\n"
 "       crashlog replay LOG TARGET [--to-flush N|--to-entry N|--to-mark NAME]\n"
 "               [--from M] [--discard zero|keep|junk] [--log-order] [--hazards]\n"
-"               [--subset [--seed X] [--keep PERCENT] [--torn]]\n"
+"               [--subset [--seed X] [--keep PERCENT|--metadata] [--torn]]\n"
 "       crashlog walk LOG TARGET --cmd CMD [--every N]   runs CMD FLUSH MARK NEXT at each flush\n"
 "replay applies entries M to N-1 and prints next=N for an incremental --from;\n"
 "mark= is the last mark before the cut whose name is a number\n");
@@ -478,7 +482,7 @@ static void usage(void)
 enum {
 	OPT_FROM = 256, OPT_TO, OPT_FLUSH, OPT_MARK, OPT_DISCARD, OPT_ORDER, OPT_HAZARDS,
 	OPT_SUBSET, OPT_SEED, OPT_KEEP, OPT_TORN, OPT_MARKS, OPT_FLUSHES, OPT_SUMMARY,
-	OPT_CMD, OPT_EVERY,
+	OPT_CMD, OPT_EVERY, OPT_METADATA,
 };
 
 static const struct option options[] = {
@@ -488,7 +492,8 @@ static const struct option options[] = {
 	{ "hazards", 0, NULL, OPT_HAZARDS }, { "subset", 0, NULL, OPT_SUBSET },
 	{ "seed", 1, NULL, OPT_SEED }, { "keep", 1, NULL, OPT_KEEP },
 	{ "cmd", 1, NULL, OPT_CMD }, { "every", 1, NULL, OPT_EVERY },
-	{ "torn", 0, NULL, OPT_TORN }, { "marks", 0, NULL, OPT_MARKS },
+	{ "torn", 0, NULL, OPT_TORN }, { "metadata", 0, NULL, OPT_METADATA },
+	{ "marks", 0, NULL, OPT_MARKS },
 	{ "flushes", 0, NULL, OPT_FLUSHES }, { "summary", 0, NULL, OPT_SUMMARY },
 	{ }
 };
@@ -518,6 +523,9 @@ static void take_flag(int o)
 		break;
 	case OPT_TORN:
 		cl.torn = true;
+		break;
+	case OPT_METADATA:
+		cl.metadata = true;
 		break;
 	case OPT_MARKS:
 		opt.only_marks = true;
