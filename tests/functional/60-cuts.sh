@@ -209,9 +209,24 @@ run()
 {
 	dmchain open d /dev/nbd0 && load && dmchain close d
 }
+# A presence bit is there, and nothing that came behind it: the group has to be, too
+# shellcheck disable=SC2317 # $also
+presence_writes()
+{
+	local from
+	header_writes
+	from=$(headeredit start/0 get 0 presence_offset)
+	cutdisk list log | awk -v from="$from" '
+		$2 == "disk=0" && $3 ~ /^write/ {
+			split($4, at, "+")
+			if (at[1] >= from && at[1] < from + 4096)
+				print $1, "all"
+		}' | head -n 8
+}
 truncate -s 0 initial && truncate -s 8M initial
-judge=one_disk tops=0 old=nbd0 new=nbd0 check=--fresh
+judge=one_disk tops=0 old=nbd0 new=nbd0 check=--fresh also=presence_writes
 operation "first writes" nbd0
+also=""
 controls "first writes" 0
 
 # --- snapshot
@@ -222,18 +237,33 @@ prep()
 }
 run()
 {
-	printf '#!/bin/sh\ncutdisk tell %s mark before\ndmchain snapshot d=/dev/nbd1 || exit\ncutdisk tell %s mark behind\n' \
-		"$ctl" "$ctl" >hook
+	cat >hook <<-END
+		#!/bin/sh
+		cutdisk tell $ctl mark before
+		cutdisk tell $ctl slow 0 400
+		dmchain snapshot d=/dev/nbd1 || exit
+		cutdisk tell $ctl slow 0 0
+		cutdisk tell $ctl mark behind
+	END
 	chmod +x hook
 	dmchain open d /dev/nbd0 &&
-		load --hook "$PWD/hook" --hook-max 1 --hook-every 30 && dmchain close d
+		load --hook "$PWD/hook" --hook-max 1 --hook-every 30 --flush-percent 25 && dmchain close d
+}
+# What was flushed at the new top is not the disk's as long as the old one has no seal
+# shellcheck disable=SC2317 # $also
+before_seal()
+{
+	header_writes
+	cutdisk list log | awk -v from="$first" '$1 > from && $2 == "disk=0" && $3 == "write+fua" &&
+		$4 ~ /^(0|524288)[+]/ { print $1 - 1, "none" }' | head -n 2
 }
 snapshot_again()
 {
 	dmchain snapshot d=/dev/nbd1
 }
-tops="0 1" old=nbd0 new="nbd1 nbd0" check="" again=snapshot_again
+tops="0 1" old=nbd0 new="nbd1 nbd0" check="" again=snapshot_again also=before_seal
 operation "snapshot" "$old" "$new"
+also=""
 controls "snapshot" 0 1
 check=--no-whole
 
@@ -270,10 +300,35 @@ prep()
 }
 run()
 {
-	loaded 2 dmchain commit d --base 2
+	# With speed it would flush the base before the guest has to
+	loaded 2 dmchain commit d --base 2 --speed 400K
 }
-tops="2 0" old="nbd2 nbd1 nbd0" new=nbd0 again="dmchain commit d --base 2"
+# Where the guest has been told of a flush, which the top got, and the base has the most
+# that its own last flush does not cover: nothing of that may be the guest's
+# shellcheck disable=SC2317 # $also
+told_durable()
+{
+	header_writes
+	cutdisk list log | awk -v from="$first" -v to="$last" '
+		$2 == "disk=0" && $3 == "flush" {
+			open = 0
+		}
+		$2 == "disk=0" && $3 == "write" {
+			open++
+		}
+		$2 == "disk=2" && $3 == "flush" {
+			flushed = 1
+		}
+		$2 == "mark" && $1 > from && $1 <= to {
+			if (open && flushed)
+				print open, $1, "none"
+			flushed = 0
+		}' | sort -k 1,1nr -k 2,2n | head -n 4 | cut -d ' ' -f 2-
+}
+tops="2 0" old="nbd2 nbd1 nbd0" new=nbd0 again="dmchain commit d --base 2" also=told_durable
+load_options="--ops 800 --flush-percent 12 --fua-percent 2 --max 8K"
 operation "active commit" "$old" "$new"
+also="" load_options=""
 controls "active commit" 0 2
 
 # A write that goes through to the base, where the top has just given a block up: it is
@@ -289,13 +344,13 @@ prep()
 run()
 {
 	local status=0
-	tell slow 2 40
+	tell slow 2 80
 	loaded 2 dmchain commit d --base 2 || status=$?
 	tell slow 2 0
 	return $status
 }
 # shellcheck disable=SC2317 # $also
-map_writes()	# cut before those of the top, if something became durable since its last request
+map_writes()	# cut before those of the top are durable, if the guest was told anything since the last
 {
 	local data
 	data=$(od -An -t u8 -j 120 -N 8 start/2)
@@ -303,34 +358,28 @@ map_writes()	# cut before those of the top, if something became durable since it
 		$2 == "mark" {
 			marked = 1
 		}
-		$1 > from && $1 <= to && $2 == "disk=2" {
+		$1 <= from || $1 > to || $2 != "disk=2" {
+			next
+		}
+		$3 == "flush" && written && marked {
+			print $1 - 1, "none"
+		}
+		$3 == "flush" {
+			marked = marked && !written
+			written = 0
+			next
+		}
+		{
 			split($4, at, "+")
-			if ($3 ~ /^write/ && marked && at[1] > 4096 && at[1] != 524288 && at[1] < data + 0)
+			if (at[1] <= 4096 || at[1] == 524288 || at[1] >= data + 0)
+				next
+			if ($3 == "write") {
+				written = 1
+			} else if (marked) {
 				print $1 - 1, "none"
-			marked = 0
-		}' | tail -n 30
-}
-# Where the guest has been told that something is durable, and the base has the most that
-# its last flush does not cover: nothing of that may be the guest's
-# shellcheck disable=SC2317 # $also
-told_durable()
-{
-	cutdisk list log | awk -v from="$first" -v to="$last" '
-		$2 == "disk=0" && $3 == "flush" {
-			open = 0
-		}
-		$2 == "disk=0" && $3 == "write" {
-			open++
-		}
-		$2 == "mark" && $1 > from && $1 <= to && open {
-			print open, $1, "none"
-		}' | sort -k 1,1nr -k 2,2n | head -n 12 | cut -d ' ' -f 2-
-}
-# shellcheck disable=SC2317 # $also
-writes_and_flushes()
-{
-	map_writes
-	told_durable
+				marked = 0
+			}
+		}' | tail -n 24
 }
 # shellcheck disable=SC2317 # $judge
 only_opened()	# only_opened WHAT MARK
@@ -342,7 +391,7 @@ only_opened()	# only_opened WHAT MARK
 	echo "$side" >>sides
 	out=$(dmchain close d 2>&1) || echo "$1: close: $out;"
 }
-also=writes_and_flushes judge=only_opened load_options="--ops 1500 --flush-percent 5 --fua-percent 60 --max 4K"
+also=map_writes judge=only_opened load_options="--ops 1200 --flush-percent 4 --fua-percent 60 --max 4K"
 operation "active commit, slow top" "$old" "$new"
 also="" judge=one_disk load_options=""
 
@@ -370,24 +419,8 @@ move_again()
 {
 	dmchain mirror d /dev/nbd2 --layer 1 --existing || dmchain mirror d /dev/nbd2 --layer 1
 }
-# A header that is there, but not all of what was written of the copy before it
-# shellcheck disable=SC2317 # $also
-copys_headers()
-{
-	local n i
-	header_writes
-	cutdisk list log | awk -v from="$first" -v to="$last" '
-		$1 >= from && $1 <= to && $2 == "disk=2" && $3 ~ /^write/ && $4 ~ /^(0|524288)[+]/ {
-			print $1
-		}' | tail -n 4 | while read -r n; do
-		for i in 1 2 3; do
-			echo "$n some --seed $i"
-		done
-	done
-}
-tops=1 old="nbd1 nbd0" new="nbd1 nbd2" again=move_again also=copys_headers
+tops=1 old="nbd1 nbd0" new="nbd1 nbd2" again=move_again
 operation "move" "$old" "$new"
-also=""
 controls "move" 1 2
 
 # --- several disks: u, v and the raw w, which get nbd1, nbd3 and nbd5

@@ -133,9 +133,8 @@ header_writes()
 }
 
 # Each request; or so many: from where the operation begins, at its end, the last, and
-# behind headers (or what $also says, which may say what is kept, and options of the
-# replay); and what is kept, in turn. What had to be durable by then shows best if nothing
-# is
+# behind headers (or what $also says, which may say what is kept); and what is kept, in
+# turn. What had to be durable by then shows best if nothing is
 points()
 {
 	local n keep i=0 keeps=(torn some disks none none)
@@ -230,7 +229,7 @@ wanted()	# wanted NAME: ONLY is a regular expression in the environment
 # operation NAME SIDES...: one run and what the cuts leave; all SIDES must be among it
 operation()
 {
-	local name=$1 n keep options bad="" begin=$SECONDS ran
+	local name=$1 n keep bad="" begin=$SECONDS ran
 	wanted "$name" || return 0
 	shift
 	seed=$((${SEED:-0} + 1000 * ++runs))
@@ -245,9 +244,8 @@ operation()
 	copy_disks start base
 	: >sides
 	resumed=0 twice=0
-	while read -r n keep options; do
-		# shellcheck disable=SC2086 # a list
-		judge_cut "$n" "$keep" $options >.bad
+	while read -r n keep; do
+		judge_cut "$n" "$keep" >.bad
 		bad+=$(cat .bad)
 	done <.points
 	echo "# $name: $total requests, $first to $last; $(wc -l <.points) states," \
