@@ -28,7 +28,9 @@ fail()
 	tap_failed=$((tap_failed + 1))
 	echo "not ok - $1${2:+: $2}"
 	# Nobody asks for more: the script and what it runs, when the details are out
-	[ -z "${FIRST_RED-}" ] || (sleep 1 && kill -KILL 0) &
+	if [ -n "${FIRST_RED-}" ]; then
+		(sleep 1 && kill -KILL 0) &
+	fi
 }
 
 # skip NAME WHY: not tested here, and why
