@@ -639,7 +639,6 @@ static void tell_upgrades(const struct chain_inst *old,
 	}
 }
 
-/* This table becomes the disk; sets pointers only, can't fail. */
 /* A table that came before the live one went waits until that one's jobs have ended. */
 static int chain_preresume(struct dm_target *ti)
 {
@@ -652,6 +651,7 @@ static int chain_preresume(struct dm_target *ti)
 	return dying ? -EBUSY : 0;
 }
 
+/* This table becomes the disk; sets pointers only, can't fail. */
 static void chain_resume(struct dm_target *ti)
 {
 	struct chain_inst *ci = ti->private;
