@@ -434,6 +434,9 @@ static int on_error(struct chain_job *job, int err)
 		job->error = err;
 	if (stop && !end)
 		job->flags |= DM_CHAIN_JOB_F_ERROR;
+	/* With the error, which a resume forgets if nothing is left out for it. */
+	if (!stop && !end)
+		job->skipped = true;
 	spin_unlock(&job->lock);
 	chain_job_event(job, DM_CHAIN_JOB_EVENT_ERROR);
 	if (end)
@@ -462,9 +465,9 @@ static int skip(struct chain_job *job)
 
 	if (r)
 		return r;
-	job->skipped = true;
 	job->ops->skip(job);
 	chain_job_leave(job);
+	cond_resched();
 	return 0;
 }
 
@@ -514,7 +517,7 @@ static int finish(struct chain_job *job)
 	int r;
 
 	if (job->skipped)
-		return job->error;
+		return job->error ?: -EIO;
 	set_status(job, DM_CHAIN_JOB_PENDING);
 	for (;;) {
 		r = ended(job);

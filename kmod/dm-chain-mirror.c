@@ -521,8 +521,12 @@ static bool find_region(struct chain_job *job)
 /* All of the region is there, unless the target has missed something meanwhile. */
 static void region_done(struct chain_mirror *m)
 {
-	if (m->unverified)
+	if (m->unverified) {
 		set_bit(m->at, m->unverified);
+		/* All of it, not only from where comparing had got to. */
+		if (chain_region(m, m->look) == m->at)
+			m->look = (sector_t)m->at << m->shift;
+	}
 	clear_bit(m->at, m->todo);
 	clear_bit(m->at, m->changed);
 	/* Pairs with the one in chain_mirror_missed(). */
@@ -675,6 +679,9 @@ static int look_for_errors(struct chain_job *job)
 	int r = xchg(&job->m->error, 0);
 
 	job->fatal = READ_ONCE(job->m->fatal) || READ_ONCE(job->target->failed);
+	/* Whoever took the error away, or whatever it was: there is no second try. */
+	if (READ_ONCE(job->m->fatal) && (!r || r == -ENOMEM || r == -EAGAIN))
+		r = -EIO;
 	return r;
 }
 
@@ -682,10 +689,15 @@ static int mirror_step(struct chain_job *job)
 {
 	int idx, r = look_for_errors(job);
 
+	job->m->comparing = false;
 	if (r)
 		return r;
 	idx = srcu_read_lock(&job->disk->reads);
-	r = copy_some(job) ?: chain_verify(job);
+	r = copy_some(job);
+	if (!r) {
+		job->m->comparing = true;
+		r = chain_verify(job);
+	}
 	srcu_read_unlock(&job->disk->reads, idx);
 	if (!r || (r == 1 && chain_job_sync_due(job)))
 		r = target_durable(job) ?: r;
@@ -703,17 +715,21 @@ static void mirror_resumed(struct chain_job *job)
 		xchg(&job->m->error, 0);
 }
 
-/* Behind the batch that failed: the job will end with its error. */
+/*
+ * Behind what failed: the job will end with its error. What can't be compared is
+ * neither copied nor compared again.
+ */
 static void mirror_skip(struct chain_job *job)
 {
 	struct chain_mirror *m = job->m;
+	u64 region = m->comparing ? chain_region(m, m->look) : m->at;
 
-	if (m->unverified && job->error == -EILSEQ)
-		clear_bit(chain_region(m, m->look), m->unverified);
-	if (!test_bit(m->at, m->todo))
+	if (m->comparing && m->unverified)
+		clear_bit(region, m->unverified);
+	if (!test_bit(region, m->todo))
 		return;
-	clear_bit(m->at, m->todo);
-	clear_bit(m->at, m->missed);
+	clear_bit(region, m->todo);
+	clear_bit(region, m->missed);
 }
 
 /* --- R4: flags of what both have --- */
@@ -771,7 +787,8 @@ bool chain_mirror_more(struct chain_job *job)
 {
 	const struct chain_mirror *m = job->m;
 
-	return READ_ONCE(m->error) || !bitmap_empty(m->todo, m->regions);
+	return READ_ONCE(m->error) || READ_ONCE(m->fatal) ||
+	       !bitmap_empty(m->todo, m->regions);
 }
 
 /* --- Cancelled, failed --- */

@@ -37,6 +37,7 @@ enum chain_mirror_phase {
  * @missed: was written at both sides, and the target has not got it
  * @unverified: was copied, and is to be compared; NULL: nothing is
  * @look: sector at which comparing goes on
+ * @comparing: it was the last thing that the job did
  * @touched: a write has ended since the flags of changes were last cleared; NULL:
  *	there are none
  * @track: room for these flags, for the source
@@ -66,6 +67,7 @@ struct chain_mirror {
 	unsigned long *missed;
 	unsigned long *unverified;
 	sector_t look;
+	bool comparing;
 	unsigned long *touched;
 	unsigned long *track;
 	unsigned long *tracked;

@@ -228,6 +228,9 @@ refused 1 "d: mirror failed .*(Input/output|I/O) error" "source: the mirror ends
 run_fail 1 "M5: source, ignore: it ends, and never was ready" \
 	dmchain mirror d /dev/mapper/lay2 --format chain --existing --on-error ignore
 is "$(marks)" incomplete "M5: source, ignore: the copy is incomplete"
+run_fail 1 "source, ignore, compared: it ends, too" timeout 60 \
+	dmchain mirror d /dev/mapper/lay2 --format chain --existing --on-error ignore --verify
+is "$(marks)" incomplete "source, ignore, compared: the copy is incomplete"
 run_ok "source, stop: it begins" dmchain mirror d /dev/mapper/lay2 --format chain --existing --on-error stop --background
 paused "source, stop"
 mended 0
