@@ -347,8 +347,10 @@ run_fail any "reload: another top" dmsetup reload t --table "0 2048 chain 1 $(lo
 like "$(dmesg)" "another top" "reload: another top: the log says why"
 losetup -b 4096 -f zero
 big=$(losetup -n -O NAME,LOG-SEC | awk '$2 == 4096 { print $1 }')
+dmesg -C
 run_fail any "reload: larger sectors than the running disk's" dmsetup reload t \
 	--table "0 2048 chain 4 $top chain rw $ro $big raw ro"
+like "$(dmesg)" "larger logical blocks" "reload: larger sectors: the log says why"
 run_ok "reload: the right one" dmsetup reload t --table "0 2048 chain 3 $top chain rw $ro"
 run_ok "resume" dmsetup resume t
 run_ok "remove" dmsetup remove t

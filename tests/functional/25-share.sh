@@ -104,7 +104,7 @@ head -c 1000448 short.raw >init
 run_ok "long base: as the model" iomodel run /dev/mapper/d --init init --ops 400 --max 64K --verify-end
 run_ok "long base: snapshot" dmchain snapshot d=t2.img
 run_ok "long base: resize" dmchain resize d 4M
-is "$(xfs_io -r -d -c 'pread -q 0 1' /dev/mapper/d; dd if=/dev/mapper/d bs=512 skip=1954 iflag=direct status=none | tr -d '\0' | wc -c)" 0 \
+is "$(dd if=/dev/mapper/d bs=512 skip=1954 iflag=direct status=none | md5sum)" "$(head -c $(((8192 - 1954) * 512)) /dev/zero | md5sum)" \
 	"long base: what grows reads zeroes, not what the base has there"
 run_ok "long base: close" dmchain close d
 # A short layer between hides what is behind its end

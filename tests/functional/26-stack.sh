@@ -76,6 +76,8 @@ for n in 1 2 3; do
 	within 20 "device on device $n: resume up" dmsetup resume up
 done
 within 30 "device on device: snapshot" dmchain snapshot low=l2.img
+kill -0 $io
+is $? 0 "device on device: I/O goes on all the time"
 kill $io
 wait $io 2>/dev/null
 is "$(grep -c FAILED io.out)" 0 "device on device: reads what it should"
@@ -103,6 +105,8 @@ storm()
 rounds=12
 [ "$KERNEL" != debug ] || rounds=3
 within 100 "storm: suspend, resume, reload, clear" storm $rounds
+kill -0 $io
+is $? 0 "storm: I/O goes on all the time"
 kill $io
 wait $io 2>/dev/null
 is "$(grep -c FAILED io.out)" 0 "storm: reads what it should"

@@ -159,7 +159,7 @@ cat >up.sh <<-END
 END
 run_ok "with a token that writes it" token /dev/mapper/a events commit $((depth - 1)) "$depth" sh up.sh
 like "$(output)" "1 upgraded $depth" "the token is told"
-like "$(<during)" "rw" "it was rw meanwhile"
+is "$(grep -o 'chain rw' during | wc -l)" 2 "it was rw meanwhile, as the top is"
 is "$((0x$(printf %x "$(<marks)") & 4))" 4 "and marked in use"
 wait_for 10 sh -c '! dmsetup table a | cut -d " " -f 8- | grep -q rw'
 is $? 0 "without the token it is read-only again"
@@ -170,11 +170,13 @@ is "$(blockdev --getro "$rw")" 0 "its device can still be written"
 run_ok "recover opens it read-only" back
 like "$(output)" "opened read-only" "... and says so"
 is "$(dmsetup table a)" "${table/"$rodev chain"/"7:${rw#/dev/loop} chain"}" "all else is as before"
+rm -f during
 run_ok "once more, with a token that is killed" bash -c "
 	losetup $rw $file 2>/dev/null
 	token /dev/mapper/a hold commit $((depth - 1)) $depth sh -c 'sh up.sh; echo up >up; sleep 60' &
 	until [ -e up ]; do sleep 0.1; done
 	pkill -KILL -x token; pkill -x sleep; wait; exit 0"
+is "$(grep -o 'chain rw' during | wc -l)" 2 "it was rw again"
 wait_for 10 sh -c '! dmsetup table a | cut -d " " -f 8- | grep -q rw'
 is $? 0 "the kernel takes it back"
 run_ok "recover opens it read-only" dmchain recover a
@@ -249,6 +251,7 @@ run_ok "slow: the job is killed when its layer can't be taken back" bash -c "
 	dmchain perm hold commit r --top 1 --base 2 --writable -- sh slow.sh &
 	until [ -e up3 ]; do sleep 0.1; done; pkill -KILL -x dmchain; pkill -x sleep; wait; exit 0"
 rawdev=$(losetup -n -O NAME,RO -j raw.img | awk '$2 == 0 { print $1 }')
+like "$rawdev" "^/dev/loop[0-9]+$" "slow: the base is there to be written"
 run_fail any "slow: the base has no second writer meanwhile" dmsetup create thief \
 	--table "0 8192 chain 1 $rawdev raw rw"
 dmsetup remove thief 2>/dev/null

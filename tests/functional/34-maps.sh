@@ -87,11 +87,11 @@ for i in 0 1 2; do
 	done
 done
 run_ok "a model" iomodel run /dev/mapper/d --model m --init-from-dev --ops 50 --max 64K
-counts=$(json '[.layers[]|.data_bytes,.zero_bytes]' dmchain info d)
+counts=$(json '[.layers[]|."data-bytes",."zero-bytes"]' dmchain info d)
 closed "made"
 
 opened "counts"
-is "$(json '[.layers[]|.data_bytes,.zero_bytes]' dmchain info d)" "$counts" "counts: all of the maps"
+is "$(json '[.layers[]|."data-bytes",."zero-bytes"]' dmchain info d)" "$counts" "counts: all of the maps"
 is "$(unread)" 0 "counts: now they have been read"
 closed "counts"
 

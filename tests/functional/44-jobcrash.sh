@@ -394,7 +394,7 @@ idle_stream()	# idle_stream EVERY: look at every so manieth report
 		dmchain open d /dev/mapper/lay1 >.open 2>&1 || { bad+="does not open: $(cat .open);"; break; }
 		left=$(bytes_left)
 		[ $((left - reported)) -le $most ] || most=$((left - reported))
-		[ $((left - reported)) -le $((3 << 20)) ] ||
+		[[ $left =~ ^[0-9]+$ ]] && [ $((left - reported)) -le $((3 << 20)) ] ||
 			bad+="at $entry: $left bytes are left, $reported were reported;"
 		least=$reported
 		dmchain close d

@@ -226,7 +226,8 @@ fails()
 	[[ $got =~ ^(\ old)+$|^(\ new)+$ ]] || echo "$name: $got;"
 	read -r side _ <<<"$got"
 	echo "$side" >>sides
-	for got in $(numbered show "${@/#//dev/mapper/}"); do
+	got=$(numbered show "${@/#//dev/mapper/}" 2>&1) || echo "$name: $got;"
+	for got in $got; do
 		[[ $got != *torn* && $got -ge $n ]] || echo "$name: has $got of $n;"
 	done
 	for d; do
@@ -305,9 +306,8 @@ state()
 	*)		echo "$what: $got;"; return;;
 	esac
 	number=$(awk -v end="$3" '$1 < end && sub(/^num-/, "", $NF) { n = $NF } END { print n + 0 }' marks)
-	for n in $(numbered show /dev/mapper/{u,v,w} | tr -d torn); do
-		[ "$n" -ge "$number" ] || echo "$what: has $n, $number was flushed;"
-	done
+	out=$(numbered show --flush "$number" /dev/mapper/{u,v,w} 2>&1) || echo "$what: $out;"
+	[[ $out != *lost* ]] || echo "$what: has $out, $number was flushed;"
 	for d in u v w; do
 		out=$(dmchain close $d 2>&1) || echo "$what: close: $out;"
 	done

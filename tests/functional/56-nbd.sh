@@ -181,13 +181,13 @@ refused 4 "retired" "dead: what it was copied from is retired" dmchain open d ho
 
 run_ok "own: open" dmchain open d /dev/nbd0
 write --ops 20 --seed $((++seed)) --verify-end
-sync
-cp m m.flushed
+run_ok "own: flush" xfs_io -c fsync /dev/mapper/d
 dies 0
 run_fail any "own: reads fail" dd if=/dev/mapper/d of=/dev/null bs=1M iflag=direct
 dmchain close d >/dev/null 2>&1
 run_ok "own: it is served again" serve 0 far0
 run_ok "own: open" dmchain open d /dev/nbd0 --force
+run_ok "own: what was flushed is there" iomodel verify /dev/mapper/d --model m
 run_ok "own: sound" sh -c 'dmchain close d && dmchain check /dev/nbd0'
 disconnect 0
 

@@ -254,6 +254,8 @@ cut_round()	# cut_round NAME
 	done <.points
 	echo "# $name: $total requests, $(wc -l <.points) states; $resumed jobs were resumed"
 	sort sides | uniq -c | sed 's/^/# /'
+	[ -s sides ]
+	is $? 0 "$name: disks were looked at"
 	is "$bad" "" "$name: all states after power cuts are good"
 }
 

@@ -473,9 +473,8 @@ several()	# several WHAT MARK REQUEST
 	esac
 	[ "$got" != newnewnew ] || judge_frozen "$what"
 	number=$(awk -v end="$3" '$1 <= end && sub(/^num-/, "", $NF) { n = $NF } END { print n + 0 }' marks)
-	for n in $(numbered show /dev/mapper/{u,v,w} | tr -d torn); do
-		[ "$n" -ge "$number" ] || echo "$what: has $n, $number was flushed;"
-	done
+	out=$(numbered show --flush "$number" /dev/mapper/{u,v,w} 2>&1) || echo "$what: $out;"
+	[[ $out != *lost* ]] || echo "$what: has $out, $number was flushed;"
 	for d in u v w; do
 		out=$(dmchain close $d 2>&1) || echo "$what: close: $out;"
 	done

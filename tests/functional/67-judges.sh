@@ -127,9 +127,8 @@ if [ $what = btrfs ] && [ -n "${sum-}" ]; then
 	umount mnt
 	at=$(grep -abo -m 1 "the judge is judged" /dev/mapper/d | head -n 1)
 	printf 'other' | dd of=/dev/mapper/d bs=1 seek="${at%%:*}" conv=notrunc,fsync status=none
-	mount /dev/mapper/d mnt
-	[ "$(scrub mnt)" != "no errors found" ]
-	is $? 0 "btrfs: scrub finds five bytes that were changed below it"
+	run_ok "btrfs: mount" mount /dev/mapper/d mnt
+	like "$(scrub mnt)" "csum=[1-9]" "btrfs: scrub finds five bytes that were changed below it"
 	umount mnt
 	dmchain close d
 fi

@@ -95,6 +95,13 @@ no_violations()
 	is "$name" violations=0 "$1"
 }
 
+# holds FILE SKIP COUNT CHARACTER NAME: so many MiB hold nothing else, and can be read
+holds()
+{
+	is "$(dd if="$1" bs=1M skip="$2" count="$3" iflag=direct status=none | md5sum)" \
+		"$(head -c "${3}M" /dev/zero | tr '\0' "$4" | md5sum)" "$5"
+}
+
 # sums FILE...: what they hold, to see that nothing was changed
 sums()
 {

@@ -171,13 +171,13 @@ lies()
 		copy_disks start base
 		bad=""
 		for n in 2 3 1 4 5; do
-			judge_cut $((first + (total - first) * n / 5)) none --lie "$liar" >.bad 2>&1
+			judge_cut $((first + (total - first) * n / 5)) none --lie "$liar" >.bad
 			bad=$(cat .bad)
 			[ -z "$bad" ] || break
 			# Nothing of a liar's goes to the base, but of the others'
 			copy_disks start base
 		done
-		[ -n "$bad" ]
+		[ -n "$bad" ] && [[ $bad != *": replay: "* ]]
 		is $? 0 "$name: disks that don't flush ($liar) are found out"
 		echo "# $name, $liar: ${bad:0:200}"
 	done
@@ -198,8 +198,10 @@ dies()
 	tell begin "$PWD/log"
 	tell die "$2"
 	run >die.out 2>&1 &
-	wait_for 60 gone $!
+	# Commands that each fail, and are tried again, take their time on a slow host
+	wait_for 180 gone $!
 	is $? 0 "$name: nothing hangs"
+	[ $tap_failed = 0 ] || tail -n 5 actions die.out 2>/dev/null | sed 's/^/#   /'
 	within 60 "$name: all is closed" all_closed
 	run_ok "$name: the module goes" rmmod dm_chain
 	tell end

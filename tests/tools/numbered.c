@@ -7,12 +7,12 @@
  * it have one more at most.
  *
  *	numbered write [--count N] [--until FILE] [--flush EVERY] [--mark DEV] DEVICE...
- *	numbered show DEVICE...
+ *	numbered show [--flush N] DEVICE...
  *
  * write goes on after the highest number that all have. With --mark a device of
  * target log-writes, or the socket of cutdisk, is told of each number that all devices
- * have flushed. show prints for each device the highest number, and "torn" if one is
- * missing below.
+ * have flushed. show prints for each device the highest number, "torn" if one is missing
+ * below, and "lost" if that is one up to N.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -54,20 +54,24 @@ static u64 number_at(int i, u64 block)
 	return nu.buf->magic == MAGIC && nu.buf->n % BLOCKS == block ? nu.buf->n : 0;
 }
 
-/* Numbers begin with 1; those that were overwritten needn't be there. */
-static u64 highest(int i, bool *torn)
+static u64 highest(int i, u64 *there)
 {
-	u64 there[BLOCKS], max = 0, n;
+	u64 max = 0;
 
 	for (u64 b = 0; b < BLOCKS; b++) {
 		there[b] = number_at(i, b);
 		max = max_u64(max, there[b]);
 	}
-	*torn = false;
-	for (n = max; n && n + BLOCKS > max; n--)
-		if (there[n % BLOCKS] != n)
-			*torn = true;
 	return max;
+}
+
+/* Numbers begin with 1; those that were overwritten needn't be there. */
+static bool lacks(const u64 *there, u64 upto)
+{
+	for (u64 n = upto; n && n + BLOCKS > upto; n--)
+		if (there[n % BLOCKS] < n)
+			return true;
+	return false;
 }
 
 static void flush_all(u64 n)
@@ -83,11 +87,10 @@ static void flush_all(u64 n)
 
 static int do_write(void)
 {
-	u64 n = ~0ULL, end;
-	bool torn;
+	u64 there[BLOCKS], n = ~0ULL, end;
 
 	for (int i = 0; i < nu.nr; i++)
-		n = min_u64(n, highest(i, &torn));
+		n = min_u64(n, highest(i, there));
 	end = nu.count == ~0ULL ? ~0ULL : n + nu.count;
 	while (n < end && !(nu.until && !access(nu.until, F_OK))) {
 		n++;
@@ -106,12 +109,13 @@ static int do_write(void)
 
 static int do_show(void)
 {
-	bool torn;
+	u64 there[BLOCKS];
 
 	for (int i = 0; i < nu.nr; i++) {
-		u64 n = highest(i, &torn);
+		u64 n = highest(i, there);
 
-		printf("%" PRIu64 "%s%s", n, torn ? "torn" : "",
+		printf("%" PRIu64 "%s%s%s", n, lacks(there, n) ? "torn" : "",
+		       lacks(there, nu.every) ? "lost" : "",
 		       i + 1 < nu.nr ? " " : "\n");
 	}
 	return 0;
