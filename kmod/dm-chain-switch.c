@@ -13,10 +13,10 @@
  *
  * Locking: who has claimed a disk has it for itself, and nobody waits for a claim:
  * a switch of one disk shares no lock with one of another over any I/O, so a device
- * that hangs under it is nobody else's. Several: several_mutex, outermost, so that two of them
- * don't take each other's disks away. disk->switching is the claim, and keeps tables
- * from coming (ctr refuses). disk->pin keeps the live one from being torn down, should
- * another target's table take its place; a reference of the mapped device
+ * that hangs under it is nobody else's. Several: several_mutex, outermost, so that
+ * two of them don't take each other's disks away. disk->switching is the claim, and
+ * keeps tables from coming (ctr refuses). disk->pin keeps the live one from being torn
+ * down, should another target's table take its place; a reference of the mapped device
  * keeps that. disk->shape keeps queries out while the disk is suspended.
  */
 #include <linux/file.h>

@@ -22,6 +22,7 @@ struct fixture {
 	unsigned int steps, skips, finishes, settled, resumes;
 	u32 at_finish;			/* status then */
 	bool more;
+	bool suspends;			/* a suspend begins during a step */
 	unsigned int steps_then;	/* in a pivot */
 	u32 at_pivot;
 	int cancel_then;
@@ -45,6 +46,8 @@ static int fake_step(struct chain_job *job)
 	unsigned int i = f->steps++;
 
 	WRITE_ONCE(f->more, false);
+	if (f->suspends)
+		WRITE_ONCE(f->disk.jobs_stop, true);
 	return i < STEPS ? f->step[i] : 0;
 }
 
@@ -362,6 +365,26 @@ static void job_suspended(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, f->disk.jobs_busy, 0);
 }
 
+/* Between an error that is ignored and what is left out for it nothing is forgotten. */
+static void job_resumed_too_soon(struct kunit *test)
+{
+	struct fixture *f = make(test, DM_CHAIN_JOB_COMMIT, DM_CHAIN_ON_ERROR_IGNORE);
+	unsigned int i;
+
+	f->step[0] = -EIO;
+	f->suspends = true;
+	begin(test, f);
+	for (i = 0; i < 500 && !READ_ONCE(f->job.errors); i++)
+		msleep(20);
+	KUNIT_EXPECT_EQ(test, verb(f, DM_CHAIN_VERB_RESUME, 0), 0);
+	KUNIT_EXPECT_EQ(test, f->skips, 0);
+	f->suspends = false;
+	chain_jobs_go(&f->disk);
+	ends(test, f, -EIO);
+	KUNIT_EXPECT_EQ(test, f->skips, 1);
+	KUNIT_EXPECT_EQ(test, f->finishes, 0);
+}
+
 static void job_verbs(struct kunit *test)
 {
 	struct fixture *f = make(test, DM_CHAIN_JOB_COMMIT, DM_CHAIN_ON_ERROR_STOP);
@@ -417,6 +440,7 @@ static struct kunit_case job_cases[] = {
 	KUNIT_CASE(job_paused),
 	KUNIT_CASE(job_dies),
 	KUNIT_CASE(job_suspended),
+	KUNIT_CASE(job_resumed_too_soon),
 	KUNIT_CASE(job_verbs),
 	KUNIT_CASE(job_speed),
 	{}
