@@ -210,6 +210,20 @@ static void choose(struct locked *k)
 		set_bit(region, m->changed);
 }
 
+/*
+ * What went to the source alone the job copies before it decides, and makes durable
+ * there: a bio that has its flush yet to come ends as if it had gone to both.
+ */
+static void left_to_job(struct chain_mirror *m, struct chain_bio *cb)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&m->lock, flags);
+	if (m->phase == CHAIN_MIRROR_SOURCE)
+		cb->missed = false;
+	spin_unlock_irqrestore(&m->lock, flags);
+}
+
 static void finish(const struct locked *k, blk_status_t status)
 {
 	struct chain_bio *cb = chain_bio(k->bio);
@@ -220,6 +234,9 @@ static void finish(const struct locked *k, blk_status_t status)
 	if (k->m->touched)
 		set_bit(chain_region(k->m, block_to_sector(top, k->block)),
 			k->m->touched);
+	/* As long as the blocks are locked their region is not done. */
+	if (cb->missed)
+		left_to_job(k->m, cb);
 	chain_unlock_blocks(k->ci->disk, k->block, k->n);
 	if (fua && !status)
 		chain_flush_both(k->ci, k->bio);

@@ -348,6 +348,81 @@ no_violations "decided: the gate refused nothing"
 run_ok "decided, target: close" dmchain close d
 run_ok "no err" dmsetup remove err
 
+# --- a flush at the target that began long before the pivot, and outlasts it
+
+# shellcheck disable=SC2317 # called by wait_for
+retired()
+{
+	[ "$(json '.layers[0].marks | contains(["retired"])' dmchain info /dev/mapper/lay1)" = true ]
+}
+
+# paths DEVICE: it is the first, lay2 the other; which is taken a message says
+paths()
+{
+	echo "0 $((48 * mib)) multipath 2 queue_mode bio 0 2 1" \
+		"round-robin 0 1 1 /dev/mapper/$1 1 round-robin 0 1 1 /dev/mapper/lay2 1"
+}
+
+if modprobe dm-multipath && modprobe dm-round-robin; then
+	stack
+	# Only flushes take long there
+	dmsetup create slow --table "0 $((48 * mib)) delay /dev/mapper/lay2 0 0 /dev/mapper/lay2 0 0 /dev/mapper/lay2 0 25000"
+	dmsetup create two --table "$(paths slow)"
+	run_ok "late flush: it begins" dmchain mirror d /dev/mapper/two --format raw --existing --speed 64K --background
+	xfs_io -d -s -c "pwrite -q -S 0x72 -b 4k 28m 4k" /dev/mapper/d >late.out 2>&1 &
+	late=$!
+	wait_for 20 in_flight two 1
+	is $? 0 "late flush: a write is at the source, and its flush under way"
+	run_ok "late flush: the other path" dmsetup message two 0 switch_group 2
+	run_ok "late flush: go on" dmchain job speed d 0
+	wait_for 20 job_is ready
+	is $? 0 "late flush: ready"
+	dmchain pivot d >pivot.out 2>&1 &
+	pivot=$!
+	wait_for 20 retired
+	is $? 0 "late flush: the pivot is decided"
+	in_flight two 1
+	is $? 0 "late flush: and the flush not at its end"
+	wait $pivot
+	is $? 0 "late flush: pivot"
+	wait $late
+	is "$? $(cat late.out)" "0 " "late flush: the guest hears of nothing"
+	head -c 4K /dev/zero | tr '\0' r | dd of=was bs=1M seek=28 conv=notrunc status=none
+	same "late flush: and the disk is what it was, with that"
+	run_ok "late flush: close" dmchain close d
+	run_ok "no two" dmsetup remove two
+	run_ok "no slow" dmsetup remove slow
+else
+	skip "late flush" "no multipath in this kernel"
+fi
+
+# --- a raw target that has lost what was written to it, and then is well again
+
+# lay2_is TARGET...
+lay2_is()
+{
+	dmsetup load lay2 --table "0 $((48 * mib)) $*"
+	dmsetup suspend --noflush lay2 && dmsetup resume lay2
+}
+
+modprobe dm-flakey
+at="$back $((2 * 48 * mib))"
+stack
+dmsetup create down --table "0 $((48 * mib)) flakey $at 0 9999"
+run_ok "lost flush: ready" dmchain mirror d /dev/mapper/lay2 --format raw --existing --on-error stop
+part_fails 2 $((28 * mib)) 8
+run_ok "lost flush: the target fails a write, the guest's does not" xfs_io -d -c "pwrite -q -S 0x73 -b 4k 28m 4k" /dev/mapper/d
+paused "lost flush"
+run_ok "lost flush: flushes fail there" lay2_is delay "$at 0 $at 0 /dev/mapper/down 0 0"
+run_ok "lost flush: the guest's does not" xfs_io -d -c fsync /dev/mapper/d
+run_ok "lost flush: all is well again" mended 2
+run_ok "lost flush: go on" dmchain job resume d
+wait_for 20 job_is concluded
+is "$(job status) $(job error)" "concluded Input/output error" "lost flush: no trying again helps it"
+refused 1 "has ended already" "lost flush: no pivot to it" dmchain pivot d
+run_ok "lost flush: close" dmchain close d
+run_ok "no down" dmsetup remove down
+
 for i in 0 1 2 3; do
 	run_ok "no lay$i" dmsetup remove lay$i
 done
