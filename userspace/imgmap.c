@@ -159,6 +159,16 @@ int map_groups(struct image *img, const struct presence *p, uint64_t nr,
 	return 0;
 }
 
+void map_group_read(struct image *img, const struct presence *p, uint64_t index,
+		    struct map_group *g)
+{
+	uint8_t buf[DM_CHAIN_GROUP_BYTES];
+
+	read_groups(img, index, 1, buf);
+	g->index = index;
+	decode_group(img, p, g, buf);
+}
+
 int map_group_write(struct image *img, const struct map_group *g)
 {
 	uint8_t buf[DM_CHAIN_GROUP_BYTES], old[DM_CHAIN_GROUP_BYTES];

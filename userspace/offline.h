@@ -158,6 +158,10 @@ static inline bool presence_bad(const struct presence *p, uint64_t group)
 /** presence_write() - a sector of it, from @p->words */
 int presence_write(struct image *img, const struct presence *p, uint64_t sector);
 
+/** map_group_read() - one group, also one that holds nothing */
+void map_group_read(struct image *img, const struct presence *p, uint64_t index,
+		    struct map_group *g);
+
 /** map_group_write() - back to where it was read, but for damaged sectors,
  * which stay as they are */
 int map_group_write(struct image *img, const struct map_group *g);

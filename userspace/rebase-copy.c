@@ -39,8 +39,12 @@ static uint8_t old_bytes[CHUNK], new_bytes[CHUNK];
 
 static int write_group(struct copying *c, uint64_t group)
 {
-	struct map_group g = { .present = true, .index = group };
+	struct map_group g;
 
+	/* What a mirror has yet to copy stays flagged: it may still go on. */
+	map_group_read(c->r->img, &c->presence, group, &g);
+	if (!g.present)
+		g.changed = 0;
 	memcpy(g.words, c->map.words[group], sizeof(g.words));
 	return map_group_write(c->r->img, &g);
 }

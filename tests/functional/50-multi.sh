@@ -185,6 +185,8 @@ for ((i = 1; i <= kills; i++)); do
 	fi
 done
 is "$bad" "" "$killed of $kills were killed: all or none"
+[ $killed -gt $((kills / 4)) ]
+is $? 0 "and they were killed"
 dmchain close k
 dmchain close l
 rm -f ./*.img

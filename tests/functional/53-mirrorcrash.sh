@@ -198,7 +198,8 @@ power_cuts()
 	# Before and behind what decides
 	is "$(sort -u tops | xargs)" "$(if [ "$end" = pivot ]; then echo "0 1"; else echo "0 both"; fi)" \
 		"$name: some states are before the end, and some behind it"
-	echo "# $name: $nr_resumed mirrors were resumed"
+	[ $nr_resumed -gt 0 ]
+	is $? 0 "$name: some mirrors could be resumed"
 	is "$bad" "" "$name: all states after power cuts are good"
 	run_ok "$name: no layers" layers_off
 	losetup -d "$data"

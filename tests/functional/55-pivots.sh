@@ -152,6 +152,8 @@ for ((i = 1; i <= kills; i++)); do
 	done
 done
 is "$bad" "" "$killed of $kills were killed, $moved moved on: all or none"
+[ $killed -gt $((kills / 4)) ]
+is $? 0 "and they were killed"
 dmchain close k
 dmchain close l
 rm -f ./*.img

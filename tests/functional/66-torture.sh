@@ -28,6 +28,7 @@ echo "# seed $seed"
 load_module
 dmchain create 0.img --size 16M >/dev/null
 run_ok "open" dmchain open d 0.img
+judged=0
 for ((epoch = ${ONLY_EPOCH:-1}; epoch < ${ONLY_EPOCH:-1} + epochs; epoch++)); do
 	name="epoch $epoch (seed $seed)"
 	: >faults
@@ -44,7 +45,10 @@ for ((epoch = ${ONLY_EPOCH:-1}; epoch < ${ONLY_EPOCH:-1} + epochs; epoch++)); do
 		break
 	fi
 	ok "$name: nothing is wrong: $(torture_counts)"
+	judged=$((judged + $(compgen -G 'frozen.*' | wc -l)))
 done
+[ $judged -gt 0 ]
+is $? 0 "frozen layers were judged"
 no_violations "the gate refused nothing"
 run_ok "close" dmchain close d
 is "$(losetup -n -l 2>/dev/null)" "" "no loop device is left"

@@ -337,6 +337,8 @@ killed()	# killed SIGNAL FOLDER COMMAND...: in the midst of it, sooner and later
 		rm -f "$folder"/*
 	done
 	is "$bad" "" "killed by $signal ($hit times): $1 $2: nothing half made"
+	[ $hit -gt 0 ]
+	is $? 0 "killed by $signal: $1 $2: it was, in the midst"
 }
 killed KILL into dmchain import src/big.qcow2 into
 killed TERM into dmchain import src/big.qcow2 into

@@ -230,39 +230,13 @@ void store(const char *path, const struct chain_header *h)
 	image_close(&img);
 }
 
-struct put {
-	struct image *img;
-	uint64_t group;
-	struct map_group found;
-};
-
-static int find_group(struct map_group *g, void *arg)
-{
-	struct put *p = arg;
-
-	if (g->index != p->group)
-		return 0;
-	p->found = *g;
-	return 1;
-}
-
-static void read_group(struct image *img, const struct presence *p,
-		       uint64_t group, struct map_group *g)
-{
-	struct put put = { .img = img, .group = group };
-
-	put.found.index = group;
-	(void)map_groups(img, p, group + 1, find_group, &put);
-	*g = put.found;
-}
-
 static void put_group(struct image *img, struct presence *p, uint64_t group,
 		      uint64_t block, uint64_t end, unsigned int state)
 {
 	struct map_group g;
 	uint64_t first = group * DM_CHAIN_GROUP_BLOCKS;
 
-	read_group(img, p, group, &g);
+	map_group_read(img, p, group, &g);
 	for (; block < end && block < first + DM_CHAIN_GROUP_BLOCKS; block++)
 		chain_state_put(g.words, block - first, state);
 	assert_int_equal(map_group_write(img, &g), 0);
@@ -311,7 +285,7 @@ unsigned int get_block(const char *path, uint64_t block)
 
 	open_any(&img, path, 0);
 	assert_int_equal(presence_load(&p, &img), 0);
-	read_group(&img, &p, block / DM_CHAIN_GROUP_BLOCKS, &g);
+	map_group_read(&img, &p, block / DM_CHAIN_GROUP_BLOCKS, &g);
 	presence_free(&p);
 	image_close(&img);
 	return chain_state_get(g.words, block % DM_CHAIN_GROUP_BLOCKS);

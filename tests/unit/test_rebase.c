@@ -542,6 +542,44 @@ static void drops_a_stream(void **state)
 	assert_int_equal(h.record.type, 0);
 }
 
+static uint32_t flags(const char *path, const uint32_t *set)
+{
+	struct map_group g;
+	struct presence p;
+	struct image img;
+
+	assert_int_equal(image_open(&img, path, DM_CHAIN_FORMAT_CHAIN,
+				    IMAGE_WRITE | IMAGE_ANY_MARK), 0);
+	assert_int_equal(presence_load(&p, &img), 0);
+	map_group_read(&img, &p, 0, &g);
+	assert_true(g.present);
+	if (set) {
+		g.changed = *set;
+		assert_int_equal(map_group_write(&img, &g), 0);
+	}
+	presence_free(&p);
+	image_close(&img);
+	return g.changed;
+}
+
+/* A mirror that was cut off goes on with what is flagged, whatever comes of a
+ * rebase behind that. */
+static void keeps_what_is_flagged(void **state)
+{
+	const uint32_t set = 5;
+
+	(void)state;
+	assert_int_equal(run("create", "mid", "--size", "1M", NULL), 0);
+	put_blocks("mid", 5, 2, DM_CHAIN_DATA, 'm');
+	assert_int_equal(create_on("top", "1M", "mid", "4K"), 0);
+	put_blocks("top", 6, 1, DM_CHAIN_DATA, 't');
+	flags("top", &set);
+	assert_int_equal(run("create", "new", "--size", "1M", NULL), 0);
+	assert_int_equal(rebase("top", "new", "chain"), 0);
+	assert_int_equal(get_block("top", 5), DM_CHAIN_DATA);
+	assert_int_equal(flags("top", NULL), set);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, images_setup_memory, images_teardown)
 
 int main(void)
@@ -557,6 +595,7 @@ int main(void)
 		TEST(seals_the_new_parent),
 		TEST(refusals),
 		TEST(drops_a_stream),
+		TEST(keeps_what_is_flagged),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
