@@ -77,10 +77,13 @@ static enum chain_header_status read_slots(struct chain_att *att, void *buf,
 	return chain_header_pick(slot[0], slot[1], h, stale);
 }
 
-/* Never fails: after a switch there is no way back. */
+/*
+ * Never fails: after a switch there is no way back. What takes references of pages
+ * below us, as file systems do, takes them of each: so they are one compound.
+ */
 static void *alloc_slots(void)
 {
-	return (void *)__get_free_pages(GFP_KERNEL | __GFP_NOFAIL, 1);
+	return (void *)__get_free_pages(GFP_KERNEL | __GFP_NOFAIL | __GFP_COMP, 1);
 }
 
 static void free_slots(void *buf)

@@ -168,8 +168,8 @@ static int reader_init(struct reader *rd, struct chain_att *att, u64 groups)
 	rd->room = min_t(u64, groups, LOAD_GROUPS);
 	rd->order = get_order((size_t)rd->room * DM_CHAIN_GROUP_BYTES);
 	rd->words = (u64 *)__get_free_page(GFP_KERNEL);
-	rd->buf = (void *)__get_free_pages(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN,
-					   rd->order);
+	rd->buf = (void *)__get_free_pages(GFP_KERNEL | __GFP_COMP | __GFP_NORETRY |
+					   __GFP_NOWARN, rd->order);
 	if (!rd->buf) {
 		rd->room = 1;
 		rd->order = 0;

@@ -201,34 +201,56 @@ static bool any_dirty(const struct chain_groups *g)
 	return !bitmap_empty(g->summary, BITS_TO_LONGS(g->nr));
 }
 
-/*
- * Take up to @max dirty groups, ascending; their bits are cleared before their
- * states are read, so that a later change dirties them again.
- */
-static unsigned int take_dirty(struct chain_groups *g, struct group_buf *bufs,
-			       unsigned int max)
+/* Behind the last of those that are dirty now. */
+static u64 dirty_end(const struct chain_groups *g)
 {
-	u64 words = BITS_TO_LONGS(g->nr), word;
+	u64 words = BITS_TO_LONGS(g->nr), last = find_last_bit(g->summary, words);
+
+	return last < words ? (last + 1) * BITS_PER_LONG : 0;
+}
+
+/* Those of a word, from @from on; which ends up behind the last one taken. */
+static unsigned int take_word(struct chain_groups *g, u64 word, u64 *from,
+			      struct group_buf *bufs, unsigned int max)
+{
+	u64 first = word * BITS_PER_LONG;
+	unsigned long bits, below = *from > first ? *from - first : 0;
+	unsigned int n = 0;
+	int i;
+
+	clear_bit(word, g->summary);
+	/* Pairs with the one between the two bits in set_dirty(). */
+	smp_mb__after_atomic();
+	bits = READ_ONCE(g->dirty[word]) & (~0UL << below);
+	for_each_set_bit(i, &bits, BITS_PER_LONG) {
+		if (n == max)
+			break;
+		clear_bit(first + i, g->dirty);
+		bufs[n++].group = first + i;
+		*from = first + i + 1;
+	}
+	/* Not taken, or dirty again. */
+	if (READ_ONCE(g->dirty[word]))
+		set_bit(word, g->summary);
+	return n;
+}
+
+/*
+ * Take up to @max dirty groups of those from @from to @end, ascending; their bits are
+ * cleared before their states are read, so that a later change dirties them again.
+ */
+static unsigned int take_dirty(struct chain_groups *g, u64 *from, u64 end,
+			       struct group_buf *bufs, unsigned int max)
+{
+	u64 words = BITS_TO_LONGS(end), word = *from / BITS_PER_LONG;
 	unsigned int n = 0;
 
-	for_each_set_bit(word, g->summary, words) {
-		unsigned long bits;
-		int i;
-
-		clear_bit(word, g->summary);
-		/* Pairs with the one between the two bits in set_dirty(). */
-		smp_mb__after_atomic();
-		bits = READ_ONCE(g->dirty[word]);
-		for_each_set_bit(i, &bits, BITS_PER_LONG) {
-			if (n == max) {
-				set_bit(word, g->summary);
-				goto out;
-			}
-			clear_bit(word * BITS_PER_LONG + i, g->dirty);
-			bufs[n++].group = word * BITS_PER_LONG + i;
+	if (word < words)
+		for_each_set_bit_from(word, g->summary, words) {
+			n += take_word(g, word, from, bufs + n, max - n);
+			if (n == max)
+				break;
 		}
-	}
-out:
 	/* The caller reads the states after this: pairs with the first one there. */
 	smp_mb__after_atomic();
 	return n;
@@ -451,7 +473,8 @@ static void give_back(struct chain_meta *m, const struct group_buf *bufs,
 /* A round in the submitter's context, if it is a small one. */
 static void run_from_map(struct chain_meta *m)
 {
-	unsigned int n = take_dirty(&m->g, m->fast, FAST_GROUPS);
+	u64 from = 0;
+	unsigned int n = take_dirty(&m->g, &from, m->g.nr, m->fast, FAST_GROUPS);
 
 	if (is_fast(m, m->fast, n) && !any_dirty(&m->g)) {
 		m->nr_fast = n;
@@ -664,14 +687,20 @@ static int commit_batch(struct chain_meta *m, unsigned int n)
 	return r;
 }
 
+/*
+ * What is dirty now, once through: writers make groups dirty as fast as they go out,
+ * and those who wait asked for no more.
+ */
 static int commit_all(struct chain_meta *m)
 {
-	unsigned int n;
+	u64 from = 0, end = dirty_end(&m->g);
 	bool any = false;
 	int r = 0;
 
-	while (!r) {
-		n = take_dirty(&m->g, m->batch, batch_room(m));
+	while (!r && from < end) {
+		unsigned int n = take_dirty(&m->g, &from, end, m->batch,
+					    batch_room(m));
+
 		if (!n)
 			break;
 		any = true;
@@ -680,6 +709,9 @@ static int commit_all(struct chain_meta *m)
 	if (!r && !any)
 		r = chain_flush_dev(m->att);
 	free_batch(m, FAST_GROUPS);
+	/* Nobody else may have: its word's bit was never seen to be off. */
+	if (any_dirty(&m->g))
+		queue_delayed_work(m->wq, &m->commit, COMMIT_SECS * HZ);
 	return r;
 }
 
@@ -852,6 +884,8 @@ static void quiesce(struct chain_meta *m)
 	spin_lock_irq(&m->lock);
 	wait_event_lock_irq(m->idle, !m->running, m->lock);
 	spin_unlock_irq(&m->lock);
+	/* A round leaves what has become dirty meanwhile to it. */
+	cancel_delayed_work_sync(&m->commit);
 }
 
 static void meta_free(struct chain_meta *m);
@@ -1007,7 +1041,10 @@ void *chain_meta_grow_alloc(u64 blocks)
 	return g;
 }
 
-/* Empty but valid: what a shrink that was cut off left in these groups. */
+/*
+ * Empty but valid: what a shrink that was cut off left in these groups. They are new
+ * ones: rounds up to the switch write no presence bits behind the old end.
+ */
 static int clear_groups(struct chain_att *att, struct chain_groups *g, u64 from,
 			void *page)
 {
@@ -1021,18 +1058,24 @@ static int clear_groups(struct chain_att *att, struct chain_groups *g, u64 from,
 			     DM_CHAIN_GROUP_BYTES, REQ_OP_WRITE);
 		if (r)
 			break;
+		clear_bit(group, g->present);
 	}
 	return r;
 }
 
-/* The group that the old end lies in, written with nothing behind that end. */
+/*
+ * The group that the old end lies in, written with nothing behind that end. What of
+ * it could not be read would be written as damaged, and may be well on disk.
+ */
 static int clear_last_group(struct chain_layer *l)
 {
 	struct chain_meta *m = l->meta;
-	u64 block = l->map.blocks - 1;
+	u64 block = l->map.blocks - 1, first = round_down(block, DM_CHAIN_GROUP_BLOCKS);
 
 	if (!test_bit(block / DM_CHAIN_GROUP_BLOCKS, m->g.present))
 		return 0;
+	if (chain_statemap_damaged(&l->map, first, l->map.blocks - first))
+		return -EIO;
 	spin_lock_irq(&m->lock);
 	set_dirty(l, block, 1);
 	spin_unlock_irq(&m->lock);

@@ -80,8 +80,8 @@ static void bounce_get(struct chain_disk *disk, struct bounce *b, u32 bytes)
 	b->large = false;
 	b->bytes = PAGE_SIZE;
 	if (bytes > PAGE_SIZE) {
-		b->page = alloc_pages(GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN,
-				      BOUNCE_ORDER);
+		b->page = alloc_pages(GFP_NOIO | __GFP_COMP | __GFP_NORETRY |
+				      __GFP_NOWARN, BOUNCE_ORDER);
 		if (b->page) {
 			b->large = true;
 			b->bytes = min_t(u32, bytes, PAGE_SIZE << BOUNCE_ORDER);

@@ -627,6 +627,19 @@ static void grow_now(struct chain_inst *ci, void *arg)
 	ci->disk->unmerged = 0;
 }
 
+/*
+ * A commit that goes on knows a raw base by the size that it had, or that of the top,
+ * to which it was grown.
+ */
+static void note_raw_base(const struct chain_inst *ci, struct chain_header *h)
+{
+	const struct chain_layer *base = ci->order[ci->nr - 1]->layer;
+
+	if (chain_has_record(h) && h->record.base_format == DM_CHAIN_FORMAT_RAW &&
+	    base->format == DM_CHAIN_FORMAT_RAW)
+		h->record.base_size = (u64)base->size << SECTOR_SHIFT;
+}
+
 static int grow(struct chain_inst *ci, struct resize *rs)
 {
 	struct chain_att *top = chain_top(ci);
@@ -639,6 +652,7 @@ static int grow(struct chain_inst *ci, struct resize *rs)
 	*h = top->layer->hdr;
 	chain_random_id(&h->cid);
 	chain_drop_mirror(h);
+	note_raw_base(ci, h);
 	r = chain_growth_write(top, rs->g, h);
 	mutex_unlock(&top->layer->rw_mutex);
 	kfree(h);

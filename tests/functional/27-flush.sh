@@ -73,21 +73,77 @@ is "$(count dmsetup create d --readonly --table "$table")" 1 "a table comes: one
 dmsetup remove d
 run_ok "open again" dmchain open d /dev/mapper/low
 
+# --- a flush ends while somebody keeps writing to new blocks
+
+# Flushes that take longer than such a write: the next one is there before each end
+low_is()
+{
+	dmsetup suspend --noflush low
+	dmsetup reload low --table "0 $sectors $*" && dmsetup resume low
+}
+
+# In groups here and there, so that no single write can tell of all
+writer()
+{
+	local at i
+	for ((at = 0; at < 4096; at += 4)); do
+		for ((i = 1; i < 64; i += 4)); do
+			echo "pwrite -q $((i * 32768 + at))k 4k"
+		done
+	done | xfs_io -d /dev/mapper/w >/dev/null
+}
+
+# shellcheck disable=SC2317 # called by wait_for
+over()		# over PID
+{
+	! kill -0 "$1" 2>/dev/null
+}
+
+if modprobe dm-delay; then
+	dmchain create w.img --size 2G >/dev/null
+	truncate -s 3G w.img
+	loop=$(losetup -f --show w.img)
+	# Writes too, or there are too many of them
+	dmsetup create slow --table "0 $((6 << 20)) delay $loop 0 0 $loop 0 20 $loop 0 300"
+	run_ok "writer: a disk where flushes take their time" dmchain open w /dev/mapper/slow
+	writer &
+	writer=$!
+	sleep 1
+	xfs_io -c fsync /dev/mapper/w &
+	flush=$!
+	wait_for 20 over $flush
+	is $? 0 "writer: a flush ends"
+	over $writer
+	is $? 1 "writer: while there are new blocks being written"
+	pkill xfs_io
+	wait
+	run_ok "writer: close" dmchain close w
+	dmsetup remove slow
+	losetup -d "$loop"
+fi
+
 # --- failures
+
+# With nothing that its map would have to tell, too
+run_ok "passed down: data" io -c "pwrite -q -S 0x11 2m 1m" -c fsync -c "pwrite -q -S 0x12 3m 4k" -c fsync -c "pwrite -q -S 0x13 3m 4k"
+run_ok "passed down: the device fails" low_is "flakey $dev 0 0 60 1 error_writes"
+run_fail any "passed down: the flush fails" io -c fsync
+like "$(status_of d)" "^failed " "passed down: the disk says so"
+run_ok "passed down: it is well again" low_is "linear $dev 0"
+run_fail any "passed down: no flush says that all is well" io -c fsync
+dmchain close d
+rmmod dm_chain
+run_ok "passed down: open again" dmchain open d /dev/mapper/low
 
 run_ok "failure: data" io -c "pwrite -q -S 0x11 2m 1m" -c fsync
 run_ok "failure: data that is not flushed" io -c "pwrite -q -S 0x22 8m 64k"
-run_ok "failure: the device fails from now on" dmsetup suspend --noflush low
-dmsetup reload low --table "0 $sectors flakey $dev 0 0 60 1 error_writes"
-dmsetup resume low
+run_ok "failure: the device fails from now on" low_is "flakey $dev 0 0 60 1 error_writes"
 run_fail any "failure: a flush fails" io -c fsync
 like "$(status_of d)" "^failed " "failure: the disk says so"
 run_fail any "failure: writes are refused" io -c "pwrite -q 2m 4k"
 run_fail any "failure: flushes, too" io -c "fsync"
 run_ok "failure: reads go on" io -c "pread -q 2m 1m"
-dmsetup suspend --noflush low
-dmsetup reload low --table "0 $sectors linear $dev 0"
-dmsetup resume low
+low_is "linear $dev 0"
 run_fail any "failure: still, when the device is well again" io -c "pwrite -q 2m 4k"
 is "$(json .state dmchain info d)" failed "failure: info says so"
 run_ok "failure: close" dmchain close d

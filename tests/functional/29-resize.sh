@@ -136,6 +136,77 @@ for role in next target; do
 	losetup -d "$of" "$at"
 done
 
+# --- Groups that a shrink has cut off are new ones when the disk grows again
+
+rm -f g.img s.img n.img to.img
+dmchain create far.img --size 10G >/dev/null
+run_ok "far: open" dmchain open d far.img
+xfs_io -d -c "pwrite -q -S 0x31 4095m 1m" -c "pwrite -q -S 0x32 9g 1m" -c fsync /dev/mapper/d
+dmchain close d
+run_ok "far: shrink" dmchain resize far.img 4G --shrink
+run_ok "far: open" dmchain open d far.img
+# The first of its group: its presence goes out while the disk grows
+xfs_io -d -c "pwrite -q -S 0x33 1g 4k" /dev/mapper/d
+run_ok "far: grow" dmchain resize d 10G
+is "$(digest /dev/mapper/d $((9 << 30)) 1048576)" "$(head -c 1M /dev/zero | md5sum)" "far: what was cut off is gone"
+run_ok "far: write there" xfs_io -d -c "pwrite -q -S 0x34 9g 1m" -c fsync /dev/mapper/d
+run_ok "far: close" dmchain close d
+run_ok "far: open" dmchain open d far.img
+is "$(digest /dev/mapper/d $((9 << 30)) 1048576)" "$(head -c 1M /dev/zero | tr '\0' 4 | md5sum)" "far: what was flushed is there"
+is "$(digest /dev/mapper/d $((1 << 30)) 4096)" "$(head -c 4K /dev/zero | tr '\0' 3 | md5sum)" "far: everywhere"
+dmchain close d
+run_ok "far: check" dmchain check far.img
+rm far.img
+
+# --- A map that can't be read now may be well: growing doesn't damage it
+
+dmchain create bad.img --size 48M --max-size 64M >/dev/null
+truncate -s 80M bad.img
+loop=$(losetup -f --show bad.img)
+end=$(blockdev --getsz "$loop") at=$(($(od -An -t u8 -j 112 -N 8 bad.img) / 512 + 8))
+dmsetup create bad --table "0 $end linear $loop 0"
+run_ok "unread: open" dmchain open d /dev/mapper/bad
+xfs_io -d -c "pwrite -q -S 0x35 40m 1m" -c fsync /dev/mapper/d
+dmchain close d
+rmmod dm_chain
+printf '%s\n' "0 $at linear $loop 0" "$at 8 error" "$((at + 8)) $((end - at - 8)) linear $loop $((at + 8))" |
+	dmsetup load bad
+dmsetup suspend bad && dmsetup resume bad
+run_ok "unread: open" dmchain open d /dev/mapper/bad
+run_fail any "unread: what was there can't be read" dd if=/dev/mapper/d of=/dev/null bs=4k skip=10240 count=1 iflag=direct
+dmsetup load bad --table "0 $end linear $loop 0"
+dmsetup suspend bad && dmsetup resume bad
+run_fail any "unread: it can't grow now" dmchain resize d 56M
+dmchain close d
+rmmod dm_chain
+run_ok "unread: open again" dmchain open d /dev/mapper/bad
+is "$(digest /dev/mapper/d $((40 << 20)) 1048576)" "$(head -c 1M /dev/zero | tr '\0' 5 | md5sum)" "unread: all is there"
+run_ok "unread: and grows" dmchain resize d 56M
+dmchain close d
+dmsetup remove bad
+losetup -d "$loop"
+
+# --- While a commit into a raw base has yet to be finished
+
+truncate -s 5M grows.raw
+dmchain create over.img --size 10M --max-size 64M --backing grows.raw --backing-format raw >/dev/null
+run_ok "commit: open" dmchain open d over.img
+xfs_io -d -c "pwrite -q -S 0x36 1m 8m" /dev/mapper/d
+run_ok "commit: begin" dmchain commit d --background --speed 64K
+# shellcheck disable=SC2317 # called by wait_for
+began()
+{
+	[ "$(stat -c %s grows.raw)" = $((10 << 20)) ]
+}
+wait_for 20 began
+is $? 0 "commit: the base has grown"
+run_ok "commit: cancel" dmchain job cancel d
+run_ok "commit: grow" dmchain resize d 20M
+run_ok "commit: close" dmchain close d
+run_ok "commit: open again" dmchain open d over.img
+is "$(digest /dev/mapper/d $((1 << 20)) $((8 << 20)))" "$(head -c 8M /dev/zero | tr '\0' 6 | md5sum)" "commit: all is there"
+run_ok "commit: close" dmchain close d
+
 # The copy of the header at the end moves with it, and what was one is data
 bytes=$(stat -c %s l3.img)
 is "$(dd if=l3.img bs=1M iflag=skip_bytes skip=$((bytes - 4096)) count=1 status=none | head -c 8)" \
