@@ -77,10 +77,13 @@ static void commit_bind(struct chain_job *job)
 {
 	job->t = chain_job_depth(job, job->top);
 	job->b = chain_job_depth(job, job->base);
-	if (!is_active(job) || !job->installed)
+	if (!is_active(job))
+		return;
+	if (job->installed || job->settles)
+		job->disk->route_flush = job->b;
+	if (!job->installed)
 		return;
 	job->disk->route = job->b;
-	job->disk->route_flush = job->b;
 	WRITE_ONCE(base_att(job)->access[CHAIN_GUEST], DM_CHAIN_ACCESS_RW);
 }
 
@@ -236,17 +239,31 @@ static int check_records(const struct chain_job *job)
 	return 0;
 }
 
-/* Children that nobody here knows of, and that would be refused ever after. */
+/* Of a commit that goes on; others have refused it since. */
+static bool spoiled_before(const struct chain_job *job, const struct chain_layer *l)
+{
+	return goes_on(job) && l->hdr.marks & DM_CHAIN_MARK_SPOILED &&
+	       chain_id_equal(&l->hdr.job, &job->top->hdr.job);
+}
+
+/*
+ * Children that nobody here knows of, and that would be refused ever after: also some
+ * that came between the record and the marks of a commit that was cut off there.
+ */
 static bool other_children(const struct chain_job *job)
 {
 	unsigned int i;
 
-	for (i = job->t + 1; i <= job->b; i++)
-		if (layer_at(job, i)->format == DM_CHAIN_FORMAT_CHAIN &&
-		    layer_at(job, i)->hdr.marks & DM_CHAIN_MARK_MANY_CHILDREN)
+	for (i = job->t + 1; i <= job->b; i++) {
+		const struct chain_layer *l = layer_at(job, i);
+
+		if (l->format == DM_CHAIN_FORMAT_CHAIN &&
+		    l->hdr.marks & DM_CHAIN_MARK_MANY_CHILDREN &&
+		    !spoiled_before(job, l))
 			return true;
+	}
 	/* It has been merged before: what was above it is a child of the base. */
-	return own_record(job);
+	return own_record(job) && !goes_on(job);
 }
 
 static u64 base_size_then(const struct chain_job *job)
@@ -310,8 +327,7 @@ static int commit_check(struct chain_job *job, u32 flags)
 
 	if (!r)
 		r = check_base(job, flags);
-	if (!r && other_children(job) && !goes_on(job) &&
-	    !(flags & DM_CHAIN_JOB_FORCE))
+	if (!r && other_children(job) && !(flags & DM_CHAIN_JOB_FORCE))
 		r = -EMLINK;
 	return r ?: check_access(job);
 }
@@ -425,11 +441,7 @@ static int spell_some(struct chain_job *job, sector_t *at)
 	plan_for(job, top_att(job), start, end, grain);
 	job->plan->want = short_want;
 	job->plan->fill = short_fill;
-	r = chain_plan_make(job->plan);
-	if (!r)
-		r = chain_copy(job, job->plan);
-	if (!r)
-		r = chain_plan_mark(job->plan);
+	r = chain_carry_out(job);
 	unlock(job, start, end);
 	*at = job->plan->end;
 	return r ?: 1;
@@ -493,15 +505,6 @@ static int set_record(struct chain_job *job, struct chain_header *h)
 	return r;
 }
 
-/* In memory the same: nothing of it changes what is seen. */
-static void lift(struct chain_job *job)
-{
-	unsigned int i;
-
-	WRITE_ONCE(job->top->limit, job->top->size);
-	for (i = job->t + 1; i < job->b; i++)
-		WRITE_ONCE(layer_at(job, i)->lifted, true);
-}
 
 static int write_record(struct chain_job *job)
 {
@@ -517,8 +520,9 @@ static int write_record(struct chain_job *job)
 		r = chain_layer_update(top_att(job), job->hdr, false);
 	job->uuid = job->hdr->job;
 	mutex_unlock(&l->rw_mutex);
+	/* In memory the same: nothing of it changes what is seen. */
 	if (!r)
-		lift(job);
+		WRITE_ONCE(job->top->limit, job->top->size);
 	return r;
 }
 
@@ -563,6 +567,9 @@ static int mark_between(struct chain_job *job, unsigned int i)
 		chain_random_id(&job->hdr->cid);
 		r = chain_layer_update(chain_job_att(job, i), job->hdr, false);
 	}
+	/* Not before: as long as it is sound another disk may see its end. */
+	if (!r)
+		WRITE_ONCE(l->lifted, true);
 	mutex_unlock(&l->rw_mutex);
 	return r;
 }
@@ -761,11 +768,7 @@ static int move_down(struct chain_job *job, sector_t start, sector_t end)
 	plan_for(job, base_att(job), start, end, cell(job));
 	p->want = commit_want;
 	p->fill = commit_fill;
-	r = chain_plan_make(p);
-	if (!r)
-		r = chain_copy(job, p);
-	if (!r)
-		r = chain_plan_mark(p);
+	r = chain_carry_out(job);
 	if (r)
 		return r;
 	r = base_durable(job);
@@ -928,6 +931,8 @@ static int commit_step(struct chain_job *job)
 	/* The guest had to write above the base: from the start again. */
 	if (READ_ONCE(job->disk->rescan) && is_active(job)) {
 		WRITE_ONCE(job->disk->rescan, false);
+		/* What is cleared again has reads of its own to wait for. */
+		punch_some(job, true);
 		job->cursor = 0;
 	}
 	punch_some(job, false);
@@ -1104,8 +1109,16 @@ static void settle_base(struct chain_job *job)
 		chain_layer_fail(job->base, "flush", -EIO);
 		WRITE_ONCE(job->disk->failed, true);
 	}
-	WRITE_ONCE(job->disk->route_flush, 0);
 	chain_job_leave(job);
+}
+
+/* Suspended: no flush is on its way to the base. */
+static void unroute(struct chain_inst *ci, void *arg)
+{
+	struct chain_job *job = arg;
+
+	job->settles = false;
+	ci->disk->route_flush = 0;
 }
 
 static int commit_cancel(struct chain_job *job, int err)
@@ -1118,10 +1131,17 @@ static int commit_cancel(struct chain_job *job, int err)
 	chain_job_leave(job);
 	if (chain_job_claim_wait(job, false))
 		return err;
+	job->settles = active;
 	chain_change_lookup(job->ci, unpin, job);
 	chain_job_unclaim(job);
-	if (active)
-		settle_base(job);
+	if (!active)
+		return err;
+	settle_base(job);
+	/* Else the disk is going, and has no flushes. */
+	if (chain_job_claim_wait(job, false))
+		return err;
+	chain_change(job->ci, unroute, job);
+	chain_job_unclaim(job);
 	return err;
 }
 

@@ -157,7 +157,7 @@ static int submit_all(struct chain_job *job, struct chain_plan *p)
 	return r;
 }
 
-int chain_copy(struct chain_job *job, struct chain_plan *p)
+static int copy_plan(struct chain_job *job, struct chain_plan *p)
 {
 	unsigned int i;
 	int r;
@@ -168,6 +168,17 @@ int chain_copy(struct chain_job *job, struct chain_plan *p)
 		if (READ_ONCE(p->piece[i].failed))
 			r = try_again(job, &p->piece[i]);
 	return r;
+}
+
+int chain_carry_out(struct chain_job *job)
+{
+	int r, idx = srcu_read_lock(&job->disk->reads);
+
+	r = chain_plan_make(job->plan);
+	if (!r)
+		r = copy_plan(job, job->plan);
+	srcu_read_unlock(&job->disk->reads, idx);
+	return r ?: chain_plan_mark(job->plan);
 }
 
 void chain_give_back(struct chain_att *att, sector_t sector, sector_t n)

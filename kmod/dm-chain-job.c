@@ -1060,6 +1060,11 @@ static int start_pinned(struct chain_token *t, struct dm_chain_job_start *arg,
 	r = chain_disk_pin_read(devt, &ci);
 	if (r)
 		return r;
+	/* It may have been another's since. */
+	if (chain_token_devt(t) != devt) {
+		chain_disk_unpin(ci->disk);
+		return -ENODEV;
+	}
 	mutex_lock(&chain_registry_mutex);
 	job = chain_token_job(t);
 	if (job)
@@ -1097,8 +1102,7 @@ int chain_job_start(struct dm_chain_job_start *arg)
 	if (r || !job)
 		return r;
 	/* Its record is there, or why it is not. */
-	wait_for_completion(&job->prepared);
-	r = job->prepare_error;
+	r = wait_for_completion_killable(&job->prepared) ?: job->prepare_error;
 	arg->id = job->id;
 	memcpy(arg->uuid, job->uuid.b, sizeof(arg->uuid));
 	job_put(job);

@@ -158,14 +158,19 @@ int chain_plan_mark(struct chain_plan *p);
 /* --- Copying --- */
 
 /**
- * chain_copy() - do what a plan says, and wait
- * @job: with kc and buf
- * @p: plan
+ * chain_carry_out() - copy a batch, all of it, and let the map say so
+ * @job: with kc, buf and a plan that can be made
  *
- * What fails is tried again, piece by piece. Context: busy.
- * Return: 0; -EAGAIN: the disk is about to be suspended; or a negative errno.
+ * What fails is tried again, piece by piece.
+ *
+ * Where the plan found something it stays until it has been read: a commit counts
+ * this among the reads for which it keeps what has been moved.
+ *
+ * Context: busy.
+ * Return: 0; -EAGAIN: the disk is about to be suspended; or another negative errno,
+ * also of chain_plan_make() and chain_plan_mark().
  */
-int chain_copy(struct chain_job *job, struct chain_plan *p);
+int chain_carry_out(struct chain_job *job);
 
 /** chain_give_back() - the space that a range of a layer takes, if it can be */
 void chain_give_back(struct chain_att *att, sector_t sector, sector_t n);
@@ -221,6 +226,8 @@ enum chain_offer {
  * @b: of @base; stream without one: the number of layers
  * @pins: its layers may not be merged; changes while suspended
  * @installed: commit, mirror: the disk knows of it; changes while suspended
+ * @settles: active commit, cancelled: flushes still cover its base; changes while
+ *	suspended
  * @unbound: its layers are where they were no longer; changes while suspended
  * @lock: what follows, up to @wait
  * @devt: of the disk; 0 when that has gone
@@ -288,6 +295,7 @@ struct chain_job {
 	unsigned int b;
 	bool pins;
 	bool installed;
+	bool settles;
 	bool unbound;
 
 	spinlock_t lock;		/* up to @wait */

@@ -593,11 +593,7 @@ static int copy_range(struct chain_job *job, sector_t end)
 	p->end = end;
 	p->size = job->top->size;
 	p->grain = m->cell;
-	r = chain_plan_make(p);
-	if (!r)
-		r = chain_copy(job, p);
-	if (!r)
-		r = chain_plan_mark(p);
+	r = chain_carry_out(job);
 	if (r)
 		return r;
 	advance(job, p->end);

@@ -602,8 +602,8 @@ static void flush_raw_work(struct work_struct *work)
 {
 	struct chain_bio *cb = container_of(work, struct chain_bio, work);
 	struct bio *bio = chain_bio_to_bio(cb);
-	unsigned int depth = READ_ONCE(cb->inst->disk->route_flush);
-	int r = depth ? chain_flush_dev(cb->inst->order[depth]) : 0;
+	unsigned int depth = cb->inst->disk->route_flush;
+	int r = chain_flush_dev(cb->inst->order[depth]);
 
 	if (r)
 		chain_layer_fail(cb->inst->order[depth]->layer, "flush", r);
@@ -614,11 +614,10 @@ static void flush_raw_work(struct work_struct *work)
 void chain_flush_base(struct chain_bio *cb, blk_status_t status)
 {
 	struct chain_inst *ci = cb->inst;
-	unsigned int depth = READ_ONCE(ci->disk->route_flush);
+	unsigned int depth = ci->disk->route_flush;
 
 	cb->then = NULL;
-	if (status || !depth) {
-		/* Without a depth: a cancelled commit has made it durable. */
+	if (status) {
 		chain_bio_to_bio(cb)->bi_status = status;
 		bio_endio(chain_bio_to_bio(cb));
 	} else if (is_raw(ci->order[depth])) {

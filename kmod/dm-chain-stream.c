@@ -310,15 +310,8 @@ static u64 done_bytes(const struct chain_plan *p)
 
 static int take_in(struct chain_job *job, sector_t start, sector_t end)
 {
-	int r;
-
 	make_plan(job, start, end);
-	r = chain_plan_make(job->plan);
-	if (!r)
-		r = chain_copy(job, job->plan);
-	if (!r)
-		r = chain_plan_mark(job->plan);
-	return r;
+	return chain_carry_out(job);
 }
 
 static int sync_now(struct chain_job *job)

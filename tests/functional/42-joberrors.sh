@@ -246,6 +246,38 @@ dmchain close d
 umount small
 rm small.fs
 
+# --- The base is lost while an active commit is cancelled: no flush says that all is well
+
+modprobe dm-delay
+modprobe dm-flakey
+for i in 0 1 2; do
+	dd if=/dev/zero of=/dev/mapper/lay$i bs=1M count=3 oflag=direct status=none
+done
+dmchain create /dev/mapper/lay0 --size 32M >/dev/null
+dmchain open d /dev/mapper/lay0
+fill d 0 8 a
+dmchain snapshot d=/dev/mapper/lay1 >/dev/null
+fill d 4 12 b
+run_ok "cancelled: an active commit" dmchain commit d --speed 64K --background --force
+xfs_io -d -c "pwrite -q -S 0x71 1m 4k" /dev/mapper/d
+is $? 0 "cancelled: a write, to the base"
+# Flushes of the base take 4 s, then they and writes fail; those of the top take 8
+dmsetup create down --table "0 $((48 * mib)) flakey $back 0 0 9999"
+dmsetup load lay0 --table "0 $((48 * mib)) delay $back 0 0 /dev/mapper/down 0 0 /dev/mapper/down 0 4000"
+dmsetup suspend --noflush lay0 && dmsetup resume lay0
+at="$back $((48 * mib))"
+dmsetup load lay1 --table "0 $((48 * mib)) delay $at 0 $at 0 $at 8000"
+dmsetup suspend --noflush lay1 && dmsetup resume lay1
+dmchain job cancel d >cancel.out 2>&1 &
+sleep 2
+run_fail any "cancelled: a flush that began before that was known" xfs_io -c fsync /dev/mapper/d
+like "$(status_of d)" "^failed " "cancelled: the disk has failed"
+wait
+mended 0
+mended 1
+dmchain close d
+dmsetup remove down
+
 for i in 0 1 2 3; do
 	run_ok "no lay$i" dmsetup remove lay$i
 done

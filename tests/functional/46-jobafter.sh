@@ -157,6 +157,84 @@ dmchain close d
 dmsetup remove mid near far
 losetup -d "$loop"
 
+# --- A commit that was cut off between its record and its marks
+
+rm -f ./*.img
+head -c 12M /dev/zero | tr '\0' a >base.raw
+# What is between shows the base up to 8M only, for there was a shorter one
+dmchain create short.img --size 8M --backing base.raw --backing-format raw >/dev/null
+dmchain create mid.img --size 16M --backing short.img --backing-format chain >/dev/null
+run_ok "cut off: open" dmchain open d mid.img
+fill d 1 1 b
+run_ok "cut off: the short one goes" dmchain stream d --base 2
+for i in top over; do
+	dmchain snapshot d=$i.img >/dev/null
+	fill d 2 1 c
+done
+want=$(contents d)
+strace -qq -o /dev/null -P "$PWD/base.raw" -e trace=ftruncate,fallocate -e inject=ftruncate,fallocate:signal=KILL:when=1 \
+	dmchain commit d --top 1 --base 3 >/dev/null 2>&1
+is "$? $(json '.layers[1].marks | join(" ")' dmchain info d) $(json '.layers[2].marks | join(" ")' dmchain info d)" \
+	"137 sealed job sealed" "cut off: killed when the record was there"
+is "$(contents d)" "$want" "cut off: the disk is what it was"
+run_ok "cut off: a child of what is between" dmchain create x.img --backing mid.img --backing-format chain
+run_ok "cut off: opens" dmchain open x x.img
+holds /dev/mapper/x 8 8 '\0' "cut off: it shows zeroes behind the short one's end"
+dmchain close x
+dmchain close d
+run_ok "cut off: another child" dmchain create y.img --backing mid.img --backing-format chain
+run_ok "cut off: open again" dmchain open d over.img
+refused 3 "other children" "cut off: the commit would spoil the children" dmchain commit d --top 1 --base 3
+run_ok "cut off: which opens still" dmchain open x x.img
+dmchain close x
+run_ok "cut off: the commit, forced" dmchain commit d --top 1 --base 3 --force
+is "$(contents d)" "$want" "cut off: the disk is what it was"
+run_fail 4 "cut off: and a child is refused" dmchain open x x.img
+dmchain close d
+rm base.raw
+
+# --- Another job takes time to read what it has found in a layer of the range
+
+rm -f ./*.img
+dmchain create 0.img --size 8M >/dev/null
+dmchain open d 0.img
+fill d 0 8 z
+dmchain snapshot d=1.img >/dev/null
+fill d 0 8 b
+for i in 2 3; do
+	dmchain snapshot d=$i.img >/dev/null
+done
+# A piece in each larger block of the layer above, behind what is moved at first
+for ((i = 1024; i < 2048; i += 64)); do
+	echo "pwrite -q -S 0x63 ${i}k 4k"
+done | xfs_io -d /dev/mapper/d >/dev/null
+truncate -s 64M top.store
+loop=$(losetup --show -f top.store)
+dmsetup create top --table "0 $(blockdev --getsz "$loop") linear $loop 0"
+dmchain close d
+dmchain create /dev/mapper/top --backing "$PWD/3.img" --backing-format chain --block-size 64K >/dev/null
+run_ok "found by a job: open" dmchain open d /dev/mapper/top
+want=$(contents d)
+run_ok "found by a job: a commit" dmchain commit d --top 3 --base 4 --speed 64K --background
+commit=$(json 'map(select(.type == "commit"))[-1].id' dmchain job list d)
+# It reads as it can write: some pieces at once, of a MiB that is planned as a whole
+dmsetup load top --table "0 $(blockdev --getsz "$loop") delay $loop 0 0 $loop 0 4000"
+dmsetup suspend --noflush top && dmsetup resume top
+run_ok "found by a job: a stream above it" dmchain stream d --base 2 --background
+stream=$(json 'map(select(.type == "stream"))[-1].id' dmchain job list d)
+dmchain job speed "$commit" 256K
+run_ok "found by a job: the stream ends" dmchain job wait "$stream" --timeout 60
+is "$(contents d)" "$want" "found by a job: the disk is what it was"
+dmchain job speed "$commit" 0
+run_ok "found by a job: the commit ends" dmchain job wait "$commit" --timeout 60
+is "$(contents d)" "$want" "found by a job: the disk is what it was"
+[ "$(stat -c %b 1.img)" -lt 4096 ]
+is $? 0 "found by a job: and the space is free"
+dmchain close d
+dmsetup remove top
+rm top.store
+losetup -d "$loop"
+
 # --- The disk is removed while a commit ends: its headers take their time
 
 # slow N SIZE: a device s$N whose writes take longer, N.store below it
