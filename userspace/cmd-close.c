@@ -19,17 +19,20 @@ static int find(const char *name, struct dm_state *s)
 
 /*
  * Its files get back what they had. That they can is known before the disk is
- * closed, which can't be taken back; a killed close leaves the note.
+ * closed, which can't be taken back; a killed close leaves the note. What @moved
+ * has left is note enough, and stays if the disk does.
  */
-static int remove_disk(const char *name, struct disk_lock *l)
+static int remove_disk(const char *name, struct disk_lock *l, bool moved)
 {
 	int ret = label_check_drop(name);
 
-	if (!ret)
+	if (!ret && !moved)
 		ret = disk_lock_note(l, note_new("close"));
 	if (ret)
 		return ret;
 	ret = dm_remove(name);
+	if (ret && moved)
+		return ret;
 	if (ret || !label_sync(name, NULL)) {
 		disk_lock_note(l, NULL);
 		return ret;
@@ -70,7 +73,7 @@ static void tell_stopped(const char *name, const struct job_list *l)
 	}
 }
 
-static int close_locked(const char *name, struct disk_lock *l)
+static int close_locked(const char *name, struct disk_lock *l, bool moved)
 {
 	struct job_list jobs = { 0 };
 	struct table t = { 0 };
@@ -83,7 +86,7 @@ static int close_locked(const char *name, struct disk_lock *l)
 	if (!ret && s.live)
 		running_jobs(name, &jobs);
 	if (!ret)
-		ret = remove_disk(name, l);
+		ret = remove_disk(name, l, moved);
 	if (!ret)
 		tell_stopped(name, &jobs);
 	job_list_free(&jobs);
@@ -96,12 +99,52 @@ static int close_locked(const char *name, struct disk_lock *l)
 	return ret;
 }
 
+static bool is_move(json_object *note)
+{
+	json_object *o;
+
+	return json_object_object_get_ex(note, "command", &o) &&
+	       !strcmp(json_object_get_string(o), "move");
+}
+
+static bool is_open(const char *name)
+{
+	dev_t dev;
+
+	return !dm_disk(name, &dev, NULL);
+}
+
+/*
+ * A layer has moved, and no header can say so, as the one above has failed: it
+ * takes none before it is opened anew, so nothing but this would ever close the
+ * disk. No harm in it: nobody has written the copy since, and what the headers
+ * name is the layer where it was.
+ */
+static bool move_is_lost(const char *name, json_object *note)
+{
+	int ret;
+
+	if (!is_move(note) || !is_open(name))
+		return false;
+	msg_mute(true);
+	ret = layer_move_recover(name, note);
+	msg_mute(false);
+	if (ret != -EXIT_FAILED)
+		return false;
+	msg_warn("%s: a layer has moved, and no header could say so; opened again, the disk has it at its old place, where nothing has changed",
+		 name);
+	return true;
+}
+
 /* What a job has left goes with the disk, also if dm could not let it go. */
-static int recover_left(struct disk_lock *l)
+static int recover_left(struct disk_lock *l, bool *moved)
 {
 	json_object *note = disk_lock_left(l);
-	int ret = note ? disk_recover_locked(l, false, NULL) : 0;
+	int ret = 0;
 
+	*moved = note && move_is_lost(l->name, note);
+	if (note && !*moved)
+		ret = disk_recover_locked(l, false, NULL);
 	json_object_put(note);
 	return ret;
 }
@@ -109,13 +152,14 @@ static int recover_left(struct disk_lock *l)
 int disk_close(const char *name)
 {
 	struct disk_lock l;
+	bool moved;
 	int ret = disk_lock(name, &l);
 
 	if (ret)
 		return ret;
-	ret = recover_left(&l);
+	ret = recover_left(&l, &moved);
 	if (!ret)
-		ret = close_locked(name, &l);
+		ret = close_locked(name, &l, moved);
 	disk_unlock(&l);
 	return ret;
 }

@@ -320,8 +320,8 @@ int control_relink(int ctl, int token, const char *name, const char *path)
 				"%s: where its layer lies now can't be written down, it is suspended or another table is loaded; dmchain recover %s",
 				name, name);
 	return msg_fail_errno(EXIT_FAILED, errno,
-			      "%s: where its layer lies now can't be written down",
-			      name);
+			      "%s: where its layer lies now can't be written down; try again, or dmchain close %s, which lets it lie where it was",
+			      name, name);
 }
 
 int control_expedite(int ctl, bool on)

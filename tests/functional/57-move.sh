@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # vm: kernels=6.1,6.12,debug long=6.1,6.12,debug mem=1024 smp=2 timeout=900 group=jobs
+# allow: Buffer I/O error|I/O error, dev|lost async page write|layer .* failed
 #
 # A lower layer moves to another place while its disk is written: the chain keeps its
 # shape, and is found at the new place. Layers of all kinds, snapshots meanwhile, what is
@@ -308,6 +309,52 @@ moved_again()	# moved_again NAME FOLDER NEW-NAME
 resumed=$(awk '/DM_TABLE_LOAD/ { load = 1 } load && /DM_DEV_SUSPEND/ { print NR + 1; exit }' calls)
 moved_again "renamed" else else/renamed.img
 moved_again "no UTF-8" $'el\xffse' $'el\xffse/0.img'
+
+# --- what is to say where it is can't be written: closing the disk is the way out
+
+# no_header NAME AT-CLOSE...: one copy of the header of the layer above fails when it is
+# written, and these sectors when the disk is closed
+no_header()
+{
+	local name="no header, $1" reader
+	dd if=/dev/zero of=/dev/mapper/lay0 bs=1M count=3 oflag=direct status=none
+	dmchain create /dev/mapper/lay1 --size 8M >/dev/null
+	dmchain open d /dev/mapper/lay1
+	rm -f m
+	write --ops 60 --seed $((++seed))
+	dmchain snapshot d=/dev/mapper/lay0 >/dev/null
+	write --ops 30 --seed $((++seed))
+	xfs_io -d -c fsync /dev/mapper/d
+	broken 0 1024 1032
+	run_fail 1 "$name: the move fails" dmchain mirror d /dev/mapper/lay2 --layer 1
+	like "$(places d)" "lay0 .*lay2$" "$name: the disk has the copy"
+	broken 0 "${@:2}"
+	run_fail 1 "$name: nothing else is begun" dmchain recover d
+	exec {reader}</dev/mapper/d
+	run_fail 3 "$name: in use, it stays open" dmchain close d
+	run_fail 1 "$name: and what has moved is not forgotten" dmchain recover d
+	exec {reader}<&-
+	run_ok "$name: close" dmchain close d
+	like "$(output)" "warning: .*old place" "$name: it says where the layer is"
+	is "$(compgen -G "/run/dmchain/lock.*")" "" "$name: nothing is left to do"
+	broken 0
+	run_ok "$name: opens" dmchain open d /dev/mapper/lay0 --force
+	like "$(places d)" "lay0 .*lay1$" "$name: on the old layer"
+	run_ok "$name: all is there" iomodel verify /dev/mapper/d --model m
+	run_ok "$name: now it can move" dmchain mirror d /dev/mapper/lay2 --layer 1 --existing
+	run_ok "$name: and close" dmchain close d
+	dd if=/dev/zero of=/dev/mapper/lay1 bs=1M count=3 oflag=direct status=none
+	dd if=/dev/zero of=/dev/mapper/lay2 bs=1M count=3 oflag=direct status=none
+}
+
+truncate -s $((3 * layer_mib))M data
+data=$(losetup -f --show data)
+layers_on "$data" 3
+no_header once
+no_header "for long" 0 1032
+layers_off 3
+losetup -d "$data"
+rm -f data
 
 # --- power cuts: layers and copy lie on one device whose writes are logged
 
