@@ -115,7 +115,8 @@ static json_object *note(const struct mirror *m)
 
 	if (m->existing || device_bytes(m->arg))
 		return o;
-	json_object_object_add(o, "made", json_text(m->path));
+	/* Byte for byte: it is to be found by that. */
+	json_object_object_add(o, "made", json_object_new_string(m->path));
 	json_object_object_add(o, "bytes", json_object_new_uint64(
 		raw(m) ? top(m)->size : chain_layer_bytes(&m->hdr)));
 	json_object_object_add(o, "uuid", json_text(id_text(&m->hdr.uuid, id)));

@@ -250,4 +250,22 @@ is "$(layers)" p "the disk goes on there"
 no_violations "the gate refused nothing"
 dmchain close d
 
+# Killed when the file is there and no header in it, whatever its name says
+stack 2 8M
+for name in m.img $'m\xff.img'; do
+	for format in chain raw; do
+		status=0
+		bash -c '"$@"; exit $?' bash strace -qq -o /dev/null -e trace=fsync \
+			-e inject=fsync:signal=KILL:when=1 \
+			dmchain mirror d "$name" --format $format >kill.out 2>&1 || status=$?
+		[ $status = 137 ] && [ -e "$name" ]
+		is $? 0 "half made, $format, $(printf %q "$name"): killed"
+		run_ok "half made, $format, $(printf %q "$name"): recover" dmchain recover d
+		[ ! -e "$name" ]
+		is $? 0 "half made, $format, $(printf %q "$name"): it is gone"
+		rm -f "$name"
+	done
+done
+dmchain close d
+
 done_testing_jobs
