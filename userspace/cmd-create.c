@@ -251,7 +251,7 @@ static int make(struct create *c)
 	if (ret) {
 		image_make_undo(&c->child);
 		if (c->sealed_now)
-			parent_unseal(&c->parent);
+			parent_take_back(&c->parent);
 	}
 	return ret;
 }

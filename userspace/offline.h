@@ -51,8 +51,13 @@ int parent_set_link(struct image *parent, struct chain_link *link);
  */
 int parent_seal(struct image *parent, const struct chain_id *child,
 		const char *child_path, bool *now);
-/** parent_unseal() - undo it */
+/** parent_unseal() - undo it; what was made on the parent is refused from then on */
 void parent_unseal(struct image *parent);
+/**
+ * parent_take_back() - undo it, for a child that never was
+ * @parent: the image that was sealed, locked ever since
+ */
+void parent_take_back(struct image *parent);
 
 /* rebase-copy.c */
 

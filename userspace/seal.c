@@ -140,3 +140,21 @@ void parent_unseal(struct image *parent)
 	id_random(&parent->hdr.cid);
 	(void)image_write_header(parent);
 }
+
+/*
+ * With the content id that it has: nobody came between, and no child has been
+ * there. What others were made of is still what it was.
+ */
+void parent_take_back(struct image *parent)
+{
+	int ret;
+
+	image_clear_seal(parent);
+	/* What made it useless has been said. */
+	msg_mute(true);
+	ret = image_write_header(parent);
+	msg_mute(false);
+	if (ret)
+		msg_warn("%s: may be sealed by a layer that is not there; then dmchain unseal it",
+			 parent->label);
+}

@@ -66,9 +66,48 @@ static void remember(int fd, size_t len, off_t offset)
 	(void)syscall(SYS_pread64, fd, l->before, len, offset);
 }
 
+/* --- A file that fails once another one has been written: from then on dead --- */
+
+static struct {
+	const char *name;
+	const char *behind;
+	bool reads;
+	bool now;
+} dead;
+
+static bool is_file(int fd, const char *name)
+{
+	char link[32], path[4096];
+	ssize_t n;
+
+	if (!name)
+		return false;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, path, sizeof(path) - 1);
+	assert_true(n > 0);
+	path[n] = '\0';
+	return !strcmp(strrchr(path, '/') + 1, name);
+}
+
+ssize_t pread64(int fd, void *buf, size_t len, off64_t offset);
+ssize_t pread64(int fd, void *buf, size_t len, off64_t offset)
+{
+	if (dead.now && dead.reads && is_file(fd, dead.name)) {
+		errno = EIO;
+		return -1;
+	}
+	return syscall(SYS_pread64, fd, buf, len, offset);
+}
+
 ssize_t pwrite64(int fd, const void *buf, size_t len, off64_t offset);
 ssize_t pwrite64(int fd, const void *buf, size_t len, off64_t offset)
 {
+	if (dead.now && is_file(fd, dead.name)) {
+		errno = EIO;
+		return -1;
+	}
+	if (is_file(fd, dead.behind))
+		dead.now = true;
 	if (!recording)
 		return raw_write(fd, buf, len, offset);
 	step();
@@ -476,6 +515,40 @@ static void seals_the_new_parent(void **state)
 	assert_true(new.marks & DM_CHAIN_MARK_MANY_CHILDREN);
 }
 
+/* dies() - what has been written to @behind, kills @name: it gets no header */
+static void dies(const char *name, const char *behind, bool reads)
+{
+	dead.name = name;
+	dead.behind = behind;
+	dead.reads = reads;
+	dead.now = false;
+}
+
+/* A child that could not be made leaves the parent what it was, for others, too. */
+static void takes_back_the_seal_of_a_child_unmade(void **state)
+{
+	struct chain_header before, after;
+
+	(void)state;
+	assert_int_equal(run("create", "new", "--size", "1M", NULL), 0);
+	/* Its parent is read, and can't be sealed. */
+	stub_holder = "/new";
+	stub_holder_writes = false;
+	assert_int_equal(create_on("first", "1M", "new", "4K"), 0);
+	stub_holder = NULL;
+	load("new", &before);
+	dies("second", "new", false);
+	assert_int_equal(create_on("second", "1M", "new", "4K"), EXIT_FAILED);
+	assert_true(dead.now);
+	dies(NULL, NULL, false);
+	assert_false(exists("second"));
+	load("new", &after);
+	assert_int_equal(after.marks, 0);
+	assert_true(chain_id_is_null(&after.sealed_by));
+	assert_memory_equal(&after.cid, &before.cid, sizeof(before.cid));
+	assert_int_equal(run("map", "./first", NULL), 0);
+}
+
 static void refusals(void **state)
 {
 	struct chain_header h;
@@ -593,6 +666,7 @@ int main(void)
 		TEST(unsafe),
 		TEST(without_a_parent),
 		TEST(seals_the_new_parent),
+		TEST(takes_back_the_seal_of_a_child_unmade),
 		TEST(refusals),
 		TEST(drops_a_stream),
 		TEST(keeps_what_is_flagged),
