@@ -287,29 +287,20 @@ static bool same_link(const struct chain_link *a, const struct chain_link *b)
  * Its layers were locked for reading, some of them twice; to be sealed the
  * parent is opened anew. Who came between has changed its content id.
  */
-static int seal_new(struct rebase *r)
+static int seal_new(struct rebase *r, struct image *parent, bool *sealed)
 {
 	char *child = arg_path(r->path);
-	struct image parent;
 	struct chain_link now;
-	bool sealed = false;
-	int ret;
+	int ret = parent_check(parent, "rebase", r->force);
 
-	ret = parent_open(&parent, r->backing, r->format, r->path);
-	if (ret) {
-		free(child);
-		return ret;
-	}
-	ret = parent_check(&parent, "rebase", r->force);
 	if (!ret)
-		ret = parent_set_link(&parent, &now);
+		ret = parent_set_link(parent, &now);
 	if (!ret && !same_link(&now, &r->link))
 		ret = changed(r);
 	if (!ret)
-		ret = parent_seal(&parent, &layer(r)->hdr.uuid, child, &sealed);
-	if (!ret && parent.format == DM_CHAIN_FORMAT_CHAIN)
-		r->link.cid = parent.hdr.cid;
-	image_close(&parent);
+		ret = parent_seal(parent, &layer(r)->hdr.uuid, child, sealed);
+	if (!ret && parent->format == DM_CHAIN_FORMAT_CHAIN)
+		r->link.cid = parent->hdr.cid;
 	free(child);
 	return ret;
 }
@@ -338,6 +329,28 @@ static int write_link(struct rebase *r)
 	if (r->unsafe)
 		id_random(&h->cid);
 	return image_write_header(layer(r));
+}
+
+/*
+ * A header whose write has failed may be there all the same, and then its parent
+ * is to be sealed. The generation tells whether one was begun.
+ */
+static int move_link(struct rebase *r)
+{
+	uint64_t generation = layer(r)->hdr.generation;
+	struct image parent;
+	bool sealed = false;
+	int ret = parent_open(&parent, r->backing, r->format, r->path);
+
+	if (ret)
+		return ret;
+	ret = seal_new(r, &parent, &sealed);
+	if (!ret)
+		ret = write_link(r);
+	if (ret && sealed && layer(r)->hdr.generation == generation)
+		parent_take_back(&parent);
+	image_close(&parent);
+	return ret;
 }
 
 /* All but the layer itself: they are read no more. */
@@ -385,9 +398,7 @@ static int rebase(struct rebase *r)
 	if (ret)
 		return ret;
 	close_others(r);
-	ret = seal_new(r);
-	if (!ret)
-		ret = write_link(r);
+	ret = move_link(r);
 	if (!ret)
 		report(r);
 	return ret;

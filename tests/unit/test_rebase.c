@@ -549,6 +549,43 @@ static void takes_back_the_seal_of_a_child_unmade(void **state)
 	assert_int_equal(run("map", "./first", NULL), 0);
 }
 
+/* What can't even be read has not been written. */
+static void takes_back_the_seal_of_a_child_lost(void **state)
+{
+	struct chain_header before, after;
+
+	(void)state;
+	assert_int_equal(run("create", "top", "--size", "1M", NULL), 0);
+	assert_int_equal(run("create", "new", "--size", "1M", NULL), 0);
+	load("new", &before);
+	dies("top", "new", true);
+	assert_int_equal(rebase("top", "new", "chain"), EXIT_FAILED);
+	assert_true(dead.now);
+	dies(NULL, NULL, false);
+	load("new", &after);
+	assert_int_equal(after.marks, 0);
+	assert_memory_equal(&after.cid, &before.cid, sizeof(before.cid));
+	assert_int_equal(rebase("top", "new", "chain"), 0);
+}
+
+/* A header whose write has failed may be there, and then it names the parent. */
+static void keeps_the_seal_if_in_doubt(void **state)
+{
+	struct chain_header top, new;
+
+	(void)state;
+	assert_int_equal(run("create", "top", "--size", "1M", NULL), 0);
+	assert_int_equal(run("create", "new", "--size", "1M", NULL), 0);
+	dies("top", "new", false);
+	assert_int_equal(rebase("top", "new", "chain"), EXIT_FAILED);
+	assert_true(dead.now);
+	dies(NULL, NULL, false);
+	load("top", &top);
+	load("new", &new);
+	assert_int_equal(new.marks, DM_CHAIN_MARK_SEALED);
+	assert_memory_equal(&new.sealed_by, &top.uuid, sizeof(top.uuid));
+}
+
 static void refusals(void **state)
 {
 	struct chain_header h;
@@ -667,6 +704,8 @@ int main(void)
 		TEST(without_a_parent),
 		TEST(seals_the_new_parent),
 		TEST(takes_back_the_seal_of_a_child_unmade),
+		TEST(takes_back_the_seal_of_a_child_lost),
+		TEST(keeps_the_seal_if_in_doubt),
 		TEST(refusals),
 		TEST(drops_a_stream),
 		TEST(keeps_what_is_flagged),
