@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// sources: tests/unit/images.c tests/unit/stub-online.c kmod/dm-chain-format.c userspace/lib-crc.c userspace/msg.c userspace/size.c userspace/args.c userspace/fdarg.c userspace/path.c userspace/host.c userspace/image.c userspace/image-io.c userspace/marks.c userspace/make.c userspace/raw.c userspace/walk.c userspace/pending.c userspace/imgmap.c userspace/walkmap.c userspace/view.c userspace/seal.c userspace/rebase-copy.c userspace/show.c userspace/cmd-create.c userspace/cmd-info.c userspace/cmd-map.c userspace/cmd-check.c userspace/cmd-compare.c userspace/cmd-new-id.c userspace/cmd-unseal.c userspace/cmd-rebase.c userspace/cmd-resize.c userspace/picture.c userspace/picture-svg.c userspace/picture-text.c userspace/show-tree.c
+// sources: tests/unit/images.c tests/unit/stub-online.c kmod/dm-chain-format.c userspace/lib-crc.c userspace/msg.c userspace/size.c userspace/args.c userspace/fdarg.c userspace/path.c userspace/host.c userspace/image.c userspace/image-io.c userspace/marks.c userspace/make.c userspace/raw.c userspace/walk.c userspace/pending.c userspace/imgmap.c userspace/layer-copy.c userspace/walkmap.c userspace/view.c userspace/seal.c userspace/rebase-copy.c userspace/show.c userspace/cmd-create.c userspace/cmd-info.c userspace/cmd-map.c userspace/cmd-check.c userspace/cmd-compare.c userspace/cmd-new-id.c userspace/cmd-unseal.c userspace/cmd-rebase.c userspace/cmd-resize.c userspace/picture.c userspace/picture-svg.c userspace/picture-text.c userspace/show-tree.c
 // libs: -ljson-c
 /*
  * What closed images hold: maps against a model, damage of each kind found and
  * mended, and the commands that change a closed layer.
  */
 #include "images.h"
+#include "layer-move.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -818,6 +819,77 @@ static void resize_shrinks(void **state)
 	assert_int_equal(get_block("a", 10000), DM_CHAIN_ZERO);
 }
 
+/* --- A copy of a layer, as a move makes it --- */
+
+static void open_copy(struct layer_copy *c, const char *from, const char *to)
+{
+	assert_int_equal(image_open(c->from, from, DM_CHAIN_FORMAT_CHAIN,
+				    IMAGE_ANY_MARK), 0);
+	assert_int_equal(image_open(c->to, to, DM_CHAIN_FORMAT_CHAIN,
+				    IMAGE_WRITE | IMAGE_ANY_MARK), 0);
+}
+
+static void close_copy(struct layer_copy *c)
+{
+	image_close(c->from);
+	image_close(c->to);
+}
+
+static void copied(const char *path, const char *to)
+{
+	struct image a, b;
+	struct layer_copy c = { .from = &a, .to = &b };
+
+	assert_int_equal(image_open(&a, path, DM_CHAIN_FORMAT_CHAIN,
+				    IMAGE_ANY_MARK), 0);
+	assert_int_equal(image_make(&b, to, &a.hdr), 0);
+	assert_int_equal(image_make_header(&b), 0);
+	close_copy(&c);
+	open_copy(&c, path, to);
+	assert_int_equal(layer_copy_count(&c), 0);
+	assert_int_equal(layer_copy(&c), 0);
+	close_copy(&c);
+}
+
+static int compared(const char *path, const char *to)
+{
+	struct image a, b;
+	struct layer_copy c = { .from = &a, .to = &b };
+	int ret;
+
+	open_copy(&c, path, to);
+	ret = layer_compare(&c);
+	close_copy(&c);
+	return -ret;
+}
+
+/* What was cut off reads as zeroes, and is no part of the disk. */
+static void copy_of_a_shrunk_layer(void **state)
+{
+	(void)state;
+	create("a", "64M");
+	put_blocks("a", 100, 3, DM_CHAIN_DATA, 7);
+	put_blocks("a", 10 * MIB / BLOCK, 10 * MIB / BLOCK, DM_CHAIN_DATA, 7);
+	assert_int_equal(run("resize", "./a", "8M", "--shrink", NULL), 0);
+	copied("a", "b");
+	assert_int_equal(compared("a", "b"), 0);
+	put_blocks("b", 200, 1, DM_CHAIN_ZERO, 0);
+	assert_int_equal(compared("a", "b"), EXIT_IMAGE);
+	assert_said("differ at byte 819200", NULL);
+}
+
+static void copy_that_holds_more(void **state)
+{
+	(void)state;
+	create("a", "100M");
+	put_blocks("a", 0, 3, DM_CHAIN_DATA, 7);
+	copied("a", "b");
+	assert_int_equal(compared("a", "b"), 0);
+	put_blocks("b", DM_CHAIN_GROUP_BLOCKS + 1, 1, DM_CHAIN_DATA, 7);
+	assert_int_equal(compared("a", "b"), EXIT_IMAGE);
+	assert_said("is no copy", NULL);
+}
+
 static void assert_zeroes(const char *path, uint64_t offset, size_t len)
 {
 	static uint8_t buf[MIB];
@@ -1045,6 +1117,8 @@ int main(void)
 		TEST(unseal_refuses_children),
 		TEST(resize_grows),
 		TEST(resize_shrinks),
+		TEST(copy_of_a_shrunk_layer),
+		TEST(copy_that_holds_more),
 		TEST(resize_there_and_back),
 		TEST(resize_after_a_cut_shrink),
 		TEST(resize_keeps_damaged_sectors),
