@@ -158,9 +158,7 @@ static void check_job(struct check *c)
 	if (h->marks & DM_CHAIN_MARK_JOB &&
 	    !(h->record.flags & DM_CHAIN_RECORD_DONE))
 		found(c, "job", FIX_NOTE, "has an unfinished %s (job %s)",
-		      h->record.type == DM_CHAIN_RECORD_STREAM ? "stream" :
-								 "commit",
-		      id_text(&h->job, job));
+		      record_name(h->record.type), id_text(&h->job, job));
 }
 
 static void check_set(struct check *c)

@@ -221,22 +221,14 @@ static int open_layers(struct opening *o, struct disk_lock *l)
 static void tell_record(const struct opening *o, const struct image *img)
 {
 	const struct chain_header *h = &img->hdr;
-	static const char * const types[] = {
-		[DM_CHAIN_RECORD_STREAM] = "stream",
-		[DM_CHAIN_RECORD_COMMIT] = "commit",
-		[DM_CHAIN_RECORD_MIRROR] = "mirror",
-	};
-	const char *what;
 	char job[37];
 
 	if (img->format != DM_CHAIN_FORMAT_CHAIN ||
 	    !(h->marks & DM_CHAIN_MARK_JOB) ||
 	    h->record.flags & DM_CHAIN_RECORD_DONE)
 		return;
-	/* Of another type the header would not be valid. */
-	what = types[h->record.type];
 	msg_warn("%s: has an unfinished %s (job %.8s), of layer %s; %sdmchain job resume %s goes on with it",
-		 o->name, what, id_text(&h->job, job), img->path,
+		 o->name, record_name(h->record.type), id_text(&h->job, job), img->path,
 		 o->read_only ? "open it for writing, then " : "", o->name);
 }
 

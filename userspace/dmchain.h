@@ -406,6 +406,8 @@ void image_clear_seal(struct image *img);
 
 /** marks_name() - of the @i-th mark, or NULL behind the last */
 const char *marks_name(unsigned int i);
+/** record_name() - of the job that a valid header has a record of */
+const char *record_name(unsigned int type);
 
 /* make.c */
 

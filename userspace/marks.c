@@ -17,6 +17,18 @@ const char *marks_name(unsigned int i)
 	return i < ARRAY_SIZE(names) ? names[i] : NULL;
 }
 
+/* Of another type the header would not be valid. */
+const char *record_name(unsigned int type)
+{
+	static const char * const names[] = {
+		[DM_CHAIN_RECORD_STREAM] = "stream",
+		[DM_CHAIN_RECORD_COMMIT] = "commit",
+		[DM_CHAIN_RECORD_MIRROR] = "mirror",
+	};
+
+	return names[type];
+}
+
 static int refuse_sealed(const struct image *img)
 {
 	char *child = hint_resolve(img->path, img->hdr.child_path);

@@ -589,6 +589,31 @@ static void check_tells_json(void **state)
 	json_object_put(o);
 }
 
+static void check_names_jobs(void **state)
+{
+	static const char * const names[] = {
+		[DM_CHAIN_RECORD_STREAM] = "has an unfinished stream (job ",
+		[DM_CHAIN_RECORD_COMMIT] = "has an unfinished commit (job ",
+		[DM_CHAIN_RECORD_MIRROR] = "has an unfinished mirror (job ",
+	};
+	static struct chain_header h;
+	unsigned int i;
+
+	(void)state;
+	create("base", "8M");
+	create_on("a", "base");
+	for (i = DM_CHAIN_RECORD_STREAM; i <= DM_CHAIN_RECORD_MIRROR; i++) {
+		load("a", &h);
+		h.marks |= DM_CHAIN_MARK_JOB;
+		id_random(&h.job);
+		h.record.type = i;
+		h.record.base_format = DM_CHAIN_FORMAT_CHAIN;
+		store("a", &h);
+		assert_int_equal(run("check", "a", NULL), 0);
+		assert_non_null(strstr(output(), names[i]));
+	}
+}
+
 /* Damage anywhere in the metadata: never a crash, and mended it is clean. */
 static void check_random_damage(void **state)
 {
@@ -1108,6 +1133,7 @@ int main(void)
 		TEST(check_parents),
 		TEST(check_refuses),
 		TEST(check_tells_json),
+		TEST(check_names_jobs),
 		TEST(check_random_damage),
 		TEST(compare_layers),
 		TEST(compare_chain_and_raw),
