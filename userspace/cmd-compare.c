@@ -54,10 +54,11 @@ static int open_disk(struct side *s)
 	char *path = NULL;
 	bool suspended;
 	dev_t disk;
-	int ret = dm_disk(s->arg, &disk, &suspended);
+	int ret;
 
-	if (ret)
-		return ret;
+	if (dm_disk(s->arg, &disk, &suspended))
+		return msg_fail(EXIT_FAILED, "%s: no such file, and no such disk; dmchain list shows those there are",
+				s->arg);
 	if (suspended)
 		return msg_fail(EXIT_FAILED, "%s: is suspended; resume it first",
 				s->arg);

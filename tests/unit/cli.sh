@@ -178,6 +178,8 @@ is "it says where there, too" "$(get "[o['same'], o['first-difference']]")" '[fa
 quiet_failure=
 t "compare with raw taken for a chain" 4 compare ./top raw
 t "compare with nothing" 1 compare ./top ./nowhere
+t "compare with a name that is none" 1 compare ./top typo.img
+says "it says so" 'typo.img: no such file, and no such disk'
 
 # --- check
 t "check" 0 check top
