@@ -95,23 +95,37 @@ static void take_templates(struct boot_decl *d)
 	json_object_put(o);
 }
 
+static int take_top(struct boot_decl *d, const struct table *t)
+{
+	unsigned int i;
+
+	for (i = 0; i < t->nr && table_extra(&t->layers[i]); i++)
+		;
+	d->path = i < t->nr ? disk_layer_path(t->layers[i].dev) : NULL;
+	if (!d->path)
+		return msg_fail(EXIT_FAILED, "%s: out of memory", d->name);
+	d->format = t->layers[i].format;
+	if (layer_lasts(d->path, t->layers[i].dev))
+		return 0;
+	return msg_fail(EXIT_FAILED,
+			"%s: its top has no path by which it could be found then (%s); it was deleted, or opened by a descriptor without one",
+			d->name, d->path);
+}
+
 static int from_disk(struct enabling *e)
 {
 	struct boot_decl *d = &e->decl;
-	unsigned int i, added;
+	unsigned int added;
 	struct table t;
 	int ret = dm_table_read(d->name, &t, NULL);
 
 	if (ret)
 		return ret;
-	for (i = 0; i < t.nr && table_extra(&t.layers[i]); i++)
-		;
-	d->path = i < t.nr ? disk_layer_path(t.layers[i].dev) : NULL;
-	d->format = i < t.nr ? t.layers[i].format : 0;
 	d->read_only = t.read_only;
+	ret = take_top(d, &t);
 	dm_table_free(&t);
-	if (!d->path)
-		return msg_fail(EXIT_FAILED, "%s: out of memory", d->name);
+	if (ret)
+		return ret;
 	take_templates(d);
 	return boot_fill(d, &added);
 }

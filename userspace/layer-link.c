@@ -16,16 +16,21 @@ static dev_t layer_dev(const struct dm_chain_layer *l)
 	return makedev(l->major, l->minor);
 }
 
-static int check_lasts(const char *name, unsigned int index, const char *path,
-		       dev_t dev)
+bool layer_lasts(const char *path, dev_t dev)
 {
 	char backing[PATH_MAX];
 	struct stat st;
 	dev_t fdev;
 	ino_t ino;
 
-	if (!loop_backing(dev, backing, sizeof(backing), &fdev, &ino) ||
-	    (!stat(path, &st) && st.st_dev == fdev && st.st_ino == ino))
+	return !loop_backing(dev, backing, sizeof(backing), &fdev, &ino) ||
+	       (!stat(path, &st) && st.st_dev == fdev && st.st_ino == ino);
+}
+
+static int check_lasts(const char *name, unsigned int index, const char *path,
+		       dev_t dev)
+{
+	if (layer_lasts(path, dev))
 		return 0;
 	return msg_fail(EXIT_FAILED,
 			"%s: layer %u has no path by which the layer above could find it (%s); it was deleted, or opened by a descriptor without one",

@@ -480,6 +480,8 @@ int disk_layers(const char *name, dev_t *dev, bool *suspended,
 
 /* layer-link.c */
 
+/** layer_lasts() - false: a file that has no such name, it was deleted */
+bool layer_lasts(const char *path, dev_t dev);
 /**
  * layer_link() - how a layer names the one that it is to stand on
  * @name: of the disk

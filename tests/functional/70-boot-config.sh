@@ -104,6 +104,13 @@ run_ok "enable, of an open disk" dmchain enable d
 is "$(declares d '"\(.path) \(.jobs)"')" "$TMP/a.img resume" "it comes up as it is"
 refused 3 'golden.raw|a.img' "enable: a layer below is no disk to be written" \
 	dmchain enable e golden.raw --format raw
+dmchain create gone.img --size 8M >/dev/null
+dmchain open e gone.img
+rm gone.img
+refused 1 'was deleted' "enable: a top that has no path any more" dmchain enable e
+[ ! -e $etc/e.json ]
+is $? 0 "nothing is declared"
+run_ok "it is closed" dmchain close e
 run_ok "down" dmchain down d
 run_ok "down again: nothing to do" dmchain down d
 refused 1 'no such disk' "it is closed" dmchain info d
