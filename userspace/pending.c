@@ -54,6 +54,15 @@ static bool absent(const char *path)
 	return access(path, F_OK) && (errno == ENOENT || errno == ENOTDIR);
 }
 
+static int unresolved(const struct image *img, const char *hint)
+{
+	if (!img->nameless)
+		return msg_fail(EXIT_FAILED, "%s: out of memory", img->label);
+	return msg_fail(EXIT_FAILED,
+			"%s: has no path, from which the layer that decides about it could be found (%s); pass the file by its name",
+			img->label, hint);
+}
+
 /*
  * The layer that decides: 1: it is there, 0: it is not, or is another one. One that
  * can't be opened just now is not lost, so that is an error.
@@ -65,7 +74,7 @@ static int open_decider(const struct image *img, const char *hint,
 	int ret = 0;
 
 	if (*hint && !path)
-		return msg_fail(EXIT_FAILED, "%s: out of memory", img->label);
+		return unresolved(img, hint);
 	if (path && !absent(path)) {
 		ret = image_open(decider, path, DM_CHAIN_FORMAT_CHAIN,
 				 IMAGE_ANY_MARK);

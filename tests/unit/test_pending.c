@@ -8,6 +8,7 @@
  */
 #include "images.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -447,6 +448,23 @@ static void recover_is_not_told_of_what_is_there(void **state)
 	assert_int_equal(recover_closed("a2", "committed"), 0);
 }
 
+/* Relative to what? */
+static void no_path_to_ask_from(void **state)
+{
+	char arg[16];
+	int fd;
+
+	(void)state;
+	make_set();
+	fd = open("b1", O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(unlink("b1"), 0);
+	snprintf(arg, sizeof(arg), "fd:%d", fd);
+	assert_int_equal(open_as(arg, 0), EXIT_FAILED);
+	assert_said(arg, "has no path", "(a1)", NULL);
+	close(fd);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, images_setup, images_teardown)
@@ -466,6 +484,7 @@ int main(void)
 		TEST(recover_is_told),
 		TEST(recover_is_told_of_a_snapshot),
 		TEST(recover_is_not_told_of_what_is_there),
+		TEST(no_path_to_ask_from),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
