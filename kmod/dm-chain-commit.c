@@ -505,7 +505,6 @@ static int set_record(struct chain_job *job, struct chain_header *h)
 	return r;
 }
 
-
 static int write_record(struct chain_job *job)
 {
 	struct chain_layer *l = job->top;
