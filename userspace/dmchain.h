@@ -117,7 +117,8 @@ void msg_mute(bool on);
 /** msg_before_line - called before a line is printed: a bar on the terminal goes */
 extern void (*msg_before_line)(void);
 
-/** msg_last() - text of the last error, without "dmchain: "; never NULL */
+/** msg_last() - text of the last error, without "dmchain: "; never NULL; may be part
+ * of the next one */
 const char *msg_last(void);
 
 /** text_clean() - make text from a header fit for a line: control characters

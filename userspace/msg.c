@@ -102,12 +102,21 @@ static void put_line(void)
 	fprintf(stderr, "dmchain: %s\n", last);
 }
 
+/* msg_last() may be among the arguments. */
+static void set_last(const char *fmt, va_list args)
+{
+	char line[sizeof(last)];
+
+	vsnprintf(line, sizeof(line), fmt, args);
+	memcpy(last, line, strlen(line) + 1);
+}
+
 int msg_fail(int code, const char *fmt, ...)
 {
 	va_list args;
 
 	va_start(args, fmt);
-	vsnprintf(last, sizeof(last), fmt, args);
+	set_last(fmt, args);
 	va_end(args);
 	put_line();
 	return -code;
@@ -119,7 +128,7 @@ int msg_fail_errno(int code, int err, const char *fmt, ...)
 	size_t n;
 
 	va_start(args, fmt);
-	vsnprintf(last, sizeof(last), fmt, args);
+	set_last(fmt, args);
 	va_end(args);
 	n = strlen(last);
 	snprintf(last + n, sizeof(last) - n, ": %s", strerror(err));

@@ -200,7 +200,8 @@ is "$(declares d '"\(.path) \(.format)"')" "$TMP/a4.img chain" "the new top of a
 # A declaration that can't follow: the disk stays as it is
 mount --bind $etc $etc
 mount -o remount,bind,ro $etc
-refused 1 'would not come up with its new top.*dmchain disable d' "a snapshot that can't be declared" \
+refused 1 "^dmchain: d: $etc/d.json: cannot be written: Read-only file system; the disk would not come up with its new top.*dmchain disable d" \
+	"a snapshot that can't be declared" \
 	dmchain snapshot d=a5.img
 is "$(top_of d)" "$TMP/a4.img" "the disk has its old top"
 run_fail any "and no file is left" test -e a5.img

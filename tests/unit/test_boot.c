@@ -9,6 +9,7 @@
 #include "online.h"
 #include "rng.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -229,6 +230,19 @@ static void not_obeyed(void **state)
 	free(path);
 }
 
+/* An error may tell of the one before. */
+static void lines(void **state)
+{
+	(void)state;
+	msg_mute(true);
+	msg_fail(EXIT_FAILED, "/etc/dmchain/d.json: cannot be written");
+	msg_fail(EXIT_FAILED, "d: %s; mend that", msg_last());
+	assert_string_equal(msg_last(), "d: /etc/dmchain/d.json: cannot be written; mend that");
+	msg_fail_errno(EXIT_FAILED, ENOENT, "e: %s", msg_last());
+	assert_string_equal(msg_last(), "e: d: /etc/dmchain/d.json: cannot be written; mend that: No such file or directory");
+	msg_mute(false);
+}
+
 static void needs(void **state)
 {
 	struct boot_decl d = { .name = strdup("t") };
@@ -350,6 +364,7 @@ int main(void)
 		cmocka_unit_test(spoiled),
 		cmocka_unit_test(saved_whole),
 		cmocka_unit_test(not_obeyed),
+		cmocka_unit_test(lines),
 		cmocka_unit_test(needs),
 		cmocka_unit_test(names),
 		cmocka_unit_test(instances),
