@@ -345,11 +345,13 @@ enum chain_link_status {
  * chain_pending_old() - is a pending layer the old top of its disk
  * @h: header with DM_CHAIN_MARK_PENDING
  *
- * If not, it is a new top on a raw layer, which has no marks.
+ * If not, it is a new top on a raw layer, which has no marks. One that is retired to a
+ * raw copy is sealed by nobody, for that has no id.
  */
 static inline bool chain_pending_old(const struct chain_header *h)
 {
-	return !chain_id_is_null(&h->sealed_by);
+	return h->marks & DM_CHAIN_MARK_RETIRED ||
+	       !chain_id_is_null(&h->sealed_by);
 }
 
 /**

@@ -349,6 +349,43 @@ static void pivots_decided(void **state)
 	assert_int_equal(open_as("a2", 0), 0);
 }
 
+/* A raw copy has no id, by which its source could be sealed. */
+static void make_pivots_to_raw(void)
+{
+	struct chain_header h;
+
+	make_pivots();
+	load("b1", &h);
+	memset(&h.sealed_by, 0, sizeof(h.sealed_by));
+	h.marks &= ~DM_CHAIN_MARK_JOB;
+	memset(&h.record, 0, sizeof(h.record));
+	store("b1", &h);
+}
+
+static void pivots_to_raw(void **state)
+{
+	(void)state;
+	make_pivots_to_raw();
+	assert_int_equal(open_as("b1", WALK_READ_ONLY), 0);
+	assert_int_equal(open_as("b1", 0), 0);
+	assert_int_equal(marks_of("b1"), 0);
+	assert_int_equal(unlink("a1") | unlink("a2") | unlink("b1") | unlink("b2"), 0);
+	make_pivots_to_raw();
+	decide_pivots();
+	assert_int_equal(open_as("b1", 0), EXIT_IMAGE);
+	assert_said("/b1: retired", "/b2", NULL);
+	assert_int_equal(marks_of("b1"), DM_CHAIN_MARK_RETIRED);
+}
+
+static void recover_with_a_raw_copy(void **state)
+{
+	(void)state;
+	make_pivots_to_raw();
+	assert_int_equal(recover_closed("b1", NULL), 0);
+	assert_int_equal(marks_of("b1"), 0);
+	assert_int_equal(open_as("b1", 0), 0);
+}
+
 /* Of another job than the one that made the copy. */
 static void pivot_of_another_job(void **state)
 {
@@ -479,6 +516,8 @@ int main(void)
 		TEST(copies_decide_nothing),
 		TEST(pivots_not_decided),
 		TEST(pivots_decided),
+		TEST(pivots_to_raw),
+		TEST(recover_with_a_raw_copy),
 		TEST(pivot_of_another_job),
 		TEST(recover_asks),
 		TEST(recover_is_told),
