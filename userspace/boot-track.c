@@ -3,7 +3,8 @@
  * The declaration of a disk follows it: a snapshot or pivot gives the disk another
  * top, and that is what has to come up next time. Before the switch the declaration
  * gets the new top beside the old one, afterwards the new one alone. Cut off in
- * between, the headers tell which of the two is the disk, for only one can be opened.
+ * between, the headers tell which of the two is the disk. As long as they can't be
+ * read it is neither: a disk that came up at the wrong one would lose what was written.
  */
 #include "boot.h"
 #include "job.h"
@@ -255,6 +256,12 @@ static bool choose(struct boot_decl *d)
 	return known;
 }
 
+static void not_followed(const char *name)
+{
+	msg_warn("%s: its declaration does not follow it, %s; mend that, then dmchain enable %s",
+		 name, msg_last(), name);
+}
+
 static int settle(struct boot_decl *d)
 {
 	bool changed = d->next;
@@ -284,45 +291,119 @@ void boot_settle(const char *name)
 	msg_mute(false);
 	boot_free(&d);
 	if (ret)
-		msg_warn("%s: its declaration does not follow it, %s; mend that, then dmchain enable %s",
-			 name, msg_last(), name);
+		not_followed(name);
+}
+
+void boot_never(const char *name, const char *next)
+{
+	struct boot_decl d;
+	int ret = 0;
+
+	if (!boot_declared(name))
+		return;
+	msg_mute(true);
+	if (!boot_load(name, &d) && d.next && !strcmp(d.next, next)) {
+		free(d.next);
+		d.next = NULL;
+		ret = boot_save(&d);
+	}
+	msg_mute(false);
+	boot_free(&d);
+	if (ret)
+		not_followed(name);
 }
 
 /* --- Next time --- */
 
-/* The source of a copy without a header says what became of it. */
-static bool retired(const struct boot_decl *d)
+/* The copy has no header: what became of its source says that of the source. */
+static int told_by_source(const struct boot_decl *d, bool *next)
 {
 	struct image img;
-	bool yes;
+	int ret = image_open(&img, d->path, d->format, IMAGE_ANY_MARK);
 
-	if (d->format != DM_CHAIN_FORMAT_CHAIN ||
-	    image_open(&img, d->path, d->format, IMAGE_ANY_MARK))
-		return false;
-	yes = img.hdr.marks & DM_CHAIN_MARK_RETIRED;
+	if (ret)
+		return ret;
+	*next = img.hdr.marks & DM_CHAIN_MARK_RETIRED;
+	/* One of several disks: then another one's header has decided for it. */
+	if (*next && image_pending(&img))
+		ret = pending_ask(&img, NULL, next);
 	image_close(&img);
-	return yes;
+	return ret;
 }
 
-static bool opens(const char *path, uint32_t format)
+/* A copy into which all went, or a layer that has the frozen one's fingerprint. */
+static bool complete(const struct chain_header *h)
+{
+	return !(h->marks & DM_CHAIN_MARK_INCOMPLETE) &&
+	       !(h->parent.format == DM_CHAIN_FORMAT_RAW &&
+		 chain_id_is_null(&h->parent.cid));
+}
+
+/* The old top has no header, and could be opened whatever became of it. */
+static int told_by_next(const struct boot_decl *d, bool *next)
+{
+	struct image img;
+	int ret = image_open(&img, d->next, d->next_format, IMAGE_ANY_MARK);
+
+	if (ret)
+		return ret;
+	*next = complete(&img.hdr);
+	if (image_pending(&img) && !chain_pending_old(&img.hdr))
+		ret = pending_ask(&img, NULL, next);
+	image_close(&img);
+	return ret;
+}
+
+/* As it would be written: frozen layers can be read, too. */
+static int opens(const char *path, uint32_t format)
 {
 	struct walk w;
+	int ret = walk_open(&w, path, format, 0);
 
-	if (walk_open(&w, path, format, 0))
-		return false;
-	walk_close(&w);
-	return true;
+	if (!ret)
+		walk_close(&w);
+	return ret;
 }
 
-bool boot_resolve(const struct boot_decl *d)
+/* Both have headers: the old top opens if it is the disk still, else the new one. */
+static int told_by_both(const struct boot_decl *d, bool *next)
 {
-	bool next;
+	char *why;
+	int ret = opens(d->path, d->format);
 
+	if (!ret)
+		return 0;
+	why = strdup(msg_last());
+	ret = opens(d->next, d->next_format);
+	*next = !ret;
+	if (ret)
+		ret = msg_fail(-ret, "%s; %s", why ? why : d->path, msg_last());
+	free(why);
+	return ret;
+}
+
+static int told(const struct boot_decl *d, bool *next)
+{
+	bool raw = d->format == DM_CHAIN_FORMAT_RAW;
+
+	if (d->next_format != DM_CHAIN_FORMAT_RAW)
+		return raw ? told_by_next(d, next) : told_by_both(d, next);
+	/* Where both are raw nothing tells. */
+	return raw ? 0 : told_by_source(d, next);
+}
+
+int boot_resolve(const struct boot_decl *d, bool *next)
+{
+	int ret;
+
+	*next = false;
 	if (!d->next)
-		return false;
+		return 0;
 	msg_mute(true);
-	next = d->next_format == DM_CHAIN_FORMAT_RAW ?
-	       retired(d) : opens(d->next, d->next_format);
+	ret = told(d, next);
 	msg_mute(false);
-	return next;
+	if (!ret)
+		return 0;
+	return msg_fail(-ret, "%s: its top is %s or %s, and which can't be told: %s; mend that, or say it by dmchain enable %s PATH",
+			d->name, d->path, d->next, msg_last(), d->name);
 }

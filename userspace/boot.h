@@ -115,8 +115,22 @@ int boot_before_pivot(int ctl, const char *name, dev_t disk);
  * it is.
  */
 void boot_settle(const char *name);
-/** boot_resolve() - which of the two is the disk; false: @d->path */
-bool boot_resolve(const struct boot_decl *d);
+/**
+ * boot_never() - what boot_before() was told of will not be the top
+ * @name: of the disk, which need not be open
+ * @next: that
+ *
+ * Before it is removed: what is not there may be the disk, and come back.
+ */
+void boot_never(const char *name, const char *next);
+/**
+ * boot_resolve() - which of the two is the disk
+ * @d: the declaration
+ * @next: set: @d->next, else @d->path
+ *
+ * Return: 0, or a negative exit code: that can't be told now.
+ */
+int boot_resolve(const struct boot_decl *d, bool *next);
 /** boot_fill() - what a declaration needs to be told of an open disk: where its
  * layers lie */
 int boot_fill(struct boot_decl *d, unsigned int *added);

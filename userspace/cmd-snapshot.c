@@ -454,8 +454,10 @@ static void undo(struct snapshot *s)
 	attach_drop(&s->at);
 	if (label_drop(s->name, s->img.fd, s->path))
 		return;
-	if (s->made)
+	if (s->made) {
+		boot_never(s->name, s->path);
 		unmake(s);
+	}
 	disk_lock_note(&s->lock, NULL);
 }
 

@@ -102,9 +102,8 @@ static void add_row(struct turn *t, const char *name, const char *path,
 	json_object_array_add(t->rows, o);
 }
 
-static int bring_up(struct turn *t, const struct boot_decl *d)
+static int open_top(struct turn *t, const struct boot_decl *d, bool next)
 {
-	const bool next = boot_resolve(d);
 	struct disk_ask ask = {
 		.name = d->name, .path = next ? d->next : d->path,
 		.format = next ? d->next_format : d->format,
@@ -112,10 +111,8 @@ static int bring_up(struct turn *t, const struct boot_decl *d)
 		.label_rw = d->label_rw, .label_ro = d->label_ro,
 	};
 	json_object *jobs;
-	int ret = label_check_texts(d->label_rw, d->label_ro);
+	int ret = disk_open(&ask);
 
-	if (!ret)
-		ret = disk_open(&ask);
 	if (ret)
 		return ret;
 	jobs = json_object_new_array();
@@ -123,6 +120,16 @@ static int bring_up(struct turn *t, const struct boot_decl *d)
 		resume_all(d->name, jobs);
 	add_row(t, d->name, ask.path, jobs);
 	return 0;
+}
+
+static int bring_up(struct turn *t, const struct boot_decl *d)
+{
+	bool next;
+	int ret = label_check_texts(d->label_rw, d->label_ro);
+
+	if (!ret)
+		ret = boot_resolve(d, &next);
+	return ret ? ret : open_top(t, d, next);
 }
 
 /* What is open already was opened by somebody who knew why. */

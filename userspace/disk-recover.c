@@ -3,6 +3,7 @@
  * What a killed controller left: finish it or undo it. Running it again, or
  * being killed in it, does no harm.
  */
+#include "boot.h"
 #include "job.h"
 #include "label.h"
 
@@ -375,8 +376,11 @@ static void recover_file(struct recovery *r)
 	if (raw_made(r) || image_open(&img, path, DM_CHAIN_FORMAT_CHAIN,
 				      IMAGE_WRITE | IMAGE_ANY_MARK))
 		return;
-	if (is_made(r, &img, uuid) && !remove_made(r, path))
-		say(r, "prepared layer removed");
+	if (is_made(r, &img, uuid)) {
+		boot_never(r->name, path);
+		if (!remove_made(r, path))
+			say(r, "prepared layer removed");
+	}
 	image_close(&img);
 }
 

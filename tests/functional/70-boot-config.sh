@@ -227,6 +227,7 @@ dmchain disable l >/dev/null
 
 cut()		# cut OLD NEXT FORMAT: as a crash would leave it
 {
+	both="$1 $2"
 	jq --arg p "$1" --arg n "$2" --arg f "$3" '.path = $p | .format = (if $p | endswith("raw") then "raw" else "chain" end) |
 		.next = {path: $n, format: $f}' $etc/d.json >d.json && cp d.json $etc/d.json
 }
@@ -251,6 +252,135 @@ dmchain down d >/dev/null 2>&1
 cut "$TMP/m3.raw" "$TMP/m4.img" chain
 run_ok "up, no pivot" dmchain up d
 is "$(top_of d)" "$TMP/m3.raw" "the source is the disk"
+
+# --- which of the two it is can't be told just now
+
+hold()		# hold OPTIONS...: flock FILE for longer than anybody waits
+{
+	flock "$@" sleep 1000 &
+	holder=$!
+	wait_for 20 sh -c "! flock -n '${*: -1}' true"
+}
+
+let_go()
+{
+	pkill -P $holder
+	wait $holder
+}
+
+undecided()	# undecided NAME: what is declared is what cut has put there
+{
+	is "$(declares d '"\(.path) \(.next.path)"')" "$both" "$1: both tops stay declared"
+}
+
+run_ok "raw source: mirror" dmchain mirror d m5.img --format chain --pivot
+dmchain down d
+cut "$TMP/m3.raw" "$TMP/m5.img" chain
+hold -s m5.img
+refused 3 "$TMP/m5.img: in use by another command" "raw source: its copy is in use" dmchain up d
+let_go
+undecided "raw source: its copy is in use"
+hold -x m5.img
+refused 3 "^dmchain: d: its top is $TMP/m3.raw or $TMP/m5.img.*in use by another command.*dmchain enable d PATH" \
+	"raw source: its copy can't be looked at" dmchain up d
+let_go
+mv m5.img m5.away
+refused 1 "^dmchain: d: its top is $TMP/m3.raw or $TMP/m5.img.*No such file" "raw source: its copy is not there" dmchain up d
+mv m5.away m5.img
+undecided "raw source: its copy is not there"
+run_ok "raw source: its copy is there again" dmchain up d
+is "$(top_of d)" "$TMP/m5.img" "raw source: its copy is the disk"
+
+# Of a pivot of several disks this one waits for a decision, which b.img has
+group=00112233445566778899aabbccddeeff none=00000000000000000000000000000000
+pending()	# pending FILE
+{
+	headeredit "$1" set both marks+=128 group=$group coordinator="$(headeredit b.img get 0 uuid)" \
+		coordinator_path="$TMP/b.img"
+	headeredit b.img set both decision=$none
+}
+dmchain down d
+pending m5.img
+cut "$TMP/m3.raw" "$TMP/m5.img" chain
+mv b.img b.away
+refused 4 "^dmchain: d: its top is .* or .*m5.img.*the layer that decides it" "raw source, several: who decides is not there" dmchain up d
+mv b.away b.img
+undecided "raw source, several: who decides is not there"
+run_ok "raw source, several: not decided" dmchain up d
+is "$(top_of d)" "$TMP/m3.raw" "raw source, several: not decided, it is the disk"
+dmchain down d
+cut "$TMP/m3.raw" "$TMP/m5.img" chain
+headeredit b.img set both decision=$group
+run_ok "raw source, several: decided" dmchain up d
+is "$(top_of d)" "$TMP/m5.img" "raw source, several: decided, its copy is the disk"
+
+run_ok "raw copy, several: mirror" dmchain mirror d m6.raw --format raw --pivot
+dmchain down d
+cp --sparse=always m5.img m5.copy
+pending m5.img
+cut "$TMP/m5.img" "$TMP/m6.raw" raw
+mv b.img b.away
+refused 4 "^dmchain: d: its top is .* or .*m6.raw.*the layer that decides it" "raw copy, several: who decides is not there" dmchain up d
+mv b.away b.img
+undecided "raw copy, several: who decides is not there"
+run_ok "raw copy, several: not decided" dmchain up d
+is "$(top_of d)" "$TMP/m5.img" "raw copy, several: not decided, the source is the disk"
+dmchain down d
+cp --sparse=always m5.copy m5.img
+pending m5.img
+cut "$TMP/m5.img" "$TMP/m6.raw" raw
+headeredit b.img set both decision=$group
+run_ok "raw copy, several: decided" dmchain up d
+is "$(top_of d)" "$TMP/m6.raw" "raw copy, several: decided, it is the disk"
+
+# A frozen layer may be read, but is no disk any more
+run_ok "read-only: snapshot" dmchain snapshot d=r1.img
+run_ok "read-only: snapshot" dmchain snapshot d=r2.img
+dmchain down d
+cut "$TMP/r1.img" "$TMP/r2.img" chain
+jq '."read-only" = true' $etc/d.json >d.json && cp d.json $etc/d.json
+hold -x r2.img
+refused 3 "^dmchain: d: its top is .*r1.img: sealed.*r2.img: in use by another" "read-only: its new top is in use" dmchain up d
+let_go
+undecided "read-only: its new top is in use"
+run_ok "read-only: up" dmchain up d
+is "$(top_of d)" "$TMP/r2.img" "read-only: its new top is the disk"
+dmchain down d
+run_ok "no longer read-only" dmchain enable d r2.img
+
+# --- what is killed, or fails, in the midst of it
+
+kill_at()	# kill_at PATH CALL NUMBER COMMAND...: at the n-th call that is about the path
+{
+	local path=$1 call=$2 when=$3
+	shift 3
+	bash -c '"$@"; exit $?' bash strace -qq -o /dev/null -P "$path" -e "trace=$call" \
+		-e "inject=$call:signal=KILL:when=$when" "$@" >.out 2>&1
+}
+run_ok "raw to raw: up" dmchain up d
+run_ok "raw to raw: mirror" dmchain mirror d k1.raw --format raw --pivot
+run_ok "raw to raw: mirror" dmchain mirror d k2.raw --format raw --pivot
+kill_at $etc fsync 1 dmchain snapshot d=k3.img
+is "$? $(top_of d) $(declares d .next.path)" "137 $TMP/k2.raw $TMP/k3.img" "a snapshot is killed before the switch"
+kill_at "$TMP/k3.img" unlink 1 dmchain recover d
+is "$? $(ls k3.img) $(declares d .next)" "137 k3.img null" "its new top is declared no longer before it is removed"
+run_ok "recover" dmchain recover d
+run_fail any "it is removed" test -e k3.img
+dmchain create z.img --size 8M >/dev/null
+dmchain open z z.img
+echo '{' >$etc/z.json
+kill_at "$TMP/k4.img" unlink 1 dmchain snapshot d=k4.img z=k5.img
+is "$? $(ls k4.img) $(declares d .next)" "137 k4.img null" "the same of one that fails"
+rm $etc/z.json
+run_ok "recover" dmchain recover
+run_fail any "it is removed" test -e k4.img
+dmchain close z
+run_ok "down" dmchain down d
+cut "$TMP/k2.raw" "$TMP/k6.img" chain
+dmchain create k6.img --backing k2.raw --backing-format raw >/dev/null
+headeredit k6.img set both parent.cid=$none
+run_ok "raw top: up, snapshot not made" dmchain up d
+is "$(top_of d)" "$TMP/k2.raw" "raw top: it is the disk"
 
 # --- unfinished jobs
 
@@ -303,25 +433,16 @@ run_ok "by a loop device: snapshot" dmchain snapshot o=test4.img
 is "$(declares o '"\(.path) \(.next)"')" "$TMP/test4.img null" "by a loop device: it is followed"
 
 # Who changes the disk writes its declaration, too
-flock /run/dmchain/lock.o sleep 1000 &
-holder=$!
-wait_for 20 sh -c '! flock -n /run/dmchain/lock.o true'
+hold /run/dmchain/lock.o
 run_fail 124 "locked: enable waits" timeout 2 dmchain enable o
 run_fail 124 "locked: disable, too" timeout 2 dmchain disable o
 is "$(declares o .path)" "$TMP/test4.img" "locked: it stays declared"
-pkill -P $holder
-wait $holder
+let_go
 run_ok "not locked: disable" dmchain disable o
 run_ok "close" dmchain close o
 losetup -d "$loop"
 
 # --- a snapshot whose commit record can't be written: which top it is the headers tell
-
-headers()	# headers LINE: what becomes of I/O to the headers of lay0
-{
-	printf '0 2048 %s\n2048 26624 linear %s 2048\n' "$1" "$data" | dmsetup load lay0
-	dmsetup resume --noflush lay0
-}
 
 truncate -s ${layer_mib}M data
 data=$(losetup -f --show data)
@@ -329,13 +450,14 @@ layers_on "$data" 1
 dmchain create /dev/mapper/lay0 --size 8M >/dev/null
 run_ok "failed: open" dmchain open f /dev/mapper/lay0
 run_ok "failed: enable" dmchain enable f
-headers "flakey $data 0 0 60 1 error_writes"
+broken 0 0 8
 run_fail 1 "failed: the snapshot" dmchain snapshot f=f2.img
 like "$(dmsetup status f)" " chain failed " "failed: so has the disk"
+is "$(top_of f)" "$TMP/f2.img" "failed: it had its new top by then"
 is "$(declares f '"\(.path) \(.next.path)"')" "/dev/mapper/lay0 $TMP/f2.img" "failed: both tops are declared"
 run_fail 1 "failed: another snapshot" dmchain snapshot f=f3.img
 is "$(declares f '"\(.path) \(.next.path)"')" "/dev/mapper/lay0 $TMP/f2.img" "failed: that changes nothing"
-headers "linear $data 0"
+broken 0
 dmchain down f >/dev/null 2>&1
 # As if booted again: of this boot it could be a copy of an open layer
 headeredit /dev/mapper/lay0 set both use_boot="$(printf '%032x' 1)"
