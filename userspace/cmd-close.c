@@ -2,6 +2,7 @@
 /*
  * dmchain close NAME
  */
+#include "boot.h"
 #include "job.h"
 #include "label.h"
 
@@ -85,6 +86,9 @@ static int close_locked(const char *name, struct disk_lock *l, bool moved)
 		ret = dm_table_read(name, &t, NULL);
 	if (!ret && s.live)
 		running_jobs(name, &jobs);
+	/* Of a pivot that was killed: of two raw tops only the open disk tells. */
+	if (!ret)
+		boot_settle(name);
 	if (!ret)
 		ret = remove_disk(name, l, moved);
 	if (!ret)

@@ -111,7 +111,8 @@ void msg_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int msg_fail_errno(int code, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/** msg_mute() - print no errors: who only tries something; msg_last() has the line */
+/** msg_mute() - print no errors: who only tries something; msg_last() has the line.
+ * As often off as on */
 void msg_mute(bool on);
 
 /** msg_before_line - called before a line is printed: a bar on the terminal goes */

@@ -10,11 +10,11 @@
 #include <string.h>
 
 static char last[16384];
-static bool muted;
+static unsigned int muted;
 
 void msg_mute(bool on)
 {
-	muted = on;
+	muted = on ? muted + 1 : muted - 1;
 }
 
 void (*msg_before_line)(void);

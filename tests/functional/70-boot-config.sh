@@ -144,6 +144,7 @@ run_ok "a disk on a disk" dmchain enable a m/c.raw --format raw
 run_ok "up" dmchain up a
 umount -l m
 run_ok "down, in order" dmchain down --all
+is "$(output)" "" "no word of what was tried too early"
 is "$(dmchain list --json | jq length)" 0 "all are down"
 dmchain disable a >/dev/null
 rm -r m
@@ -359,7 +360,15 @@ kill_at()	# kill_at PATH CALL NUMBER COMMAND...: at the n-th call that is about 
 }
 run_ok "raw to raw: up" dmchain up d
 run_ok "raw to raw: mirror" dmchain mirror d k1.raw --format raw --pivot
-run_ok "raw to raw: mirror" dmchain mirror d k2.raw --format raw --pivot
+run_ok "raw to raw: mirror" dmchain mirror d k2.raw --format raw
+kill_at $etc/d.json.new rename 2 dmchain pivot d
+is "$?" 137 "raw to raw: the pivot is killed behind the switch"
+is "$(top_of d) $(declares d '"\(.path) \(.next.path)"')" "$TMP/k2.raw $TMP/k1.raw $TMP/k2.raw" \
+	"raw to raw: it is switched, both are declared"
+run_ok "raw to raw: down" dmchain down d
+is "$(declares d '"\(.path) \(.next)"')" "$TMP/k2.raw null" "raw to raw: the copy is declared by then"
+run_ok "raw to raw: up" dmchain up d
+is "$(top_of d)" "$TMP/k2.raw" "raw to raw: it comes up"
 kill_at $etc fsync 1 dmchain snapshot d=k3.img
 is "$? $(top_of d) $(declares d .next.path)" "137 $TMP/k2.raw $TMP/k3.img" "a snapshot is killed before the switch"
 kill_at "$TMP/k3.img" unlink 1 dmchain recover d
