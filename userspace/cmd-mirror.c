@@ -62,11 +62,23 @@ static int check_source(const struct mirror *m)
 			m->name, path);
 }
 
+/* What was seen, and may not be so any more. */
+static void forget(struct mirror *m)
+{
+	dm_table_free(&m->old);
+	free(m->layers);
+	free(m->source);
+	m->layers = NULL;
+	m->source = NULL;
+}
+
 static int look(struct mirror *m)
 {
-	int ret = control_layers(m->ctl, m->disk, &m->layers, &m->nr);
 	unsigned int i;
+	int ret;
 
+	forget(m);
+	ret = control_layers(m->ctl, m->disk, &m->layers, &m->nr);
 	if (!ret)
 		ret = dm_table_read(m->name, &m->old, NULL);
 	if (!ret)
@@ -87,13 +99,25 @@ static int look(struct mirror *m)
 	return ret ? ret : disk_check_place(m->name, m->disk, m->path);
 }
 
-static int take_token(struct mirror *m)
+/* All layers: a shallow copy is to stand on what the top stands on. */
+static int look_to_take(struct take *t, void *arg)
 {
-	struct dm_chain_conflict c = { 0 };
-	int ret = control_acquire(m->ctl, m->disk, DM_CHAIN_OP_MIRROR, 0, 0,
-				  &m->token, &c);
+	struct mirror *m = arg;
+	int ret = look(m);
 
-	return ret > 0 ? perm_refused(m->name, DM_CHAIN_OP_MIRROR, &c) : ret;
+	t->layers = m->layers;
+	t->nr = m->nr;
+	return ret;
+}
+
+static int take_token(struct mirror *m, int (*look_first)(struct take *t, void *arg))
+{
+	struct take t = {
+		.name = m->name, .op = DM_CHAIN_OP_MIRROR, .ctl = m->ctl,
+		.disk = m->disk,
+	};
+
+	return perm_take(&t, look_first, m, &m->token);
 }
 
 /* --- Attach, start --- */
@@ -215,9 +239,7 @@ static int run_locked(struct mirror *m, struct disk_lock *l)
 	m->ctl = control_open();
 	if (m->ctl < 0)
 		return m->ctl;
-	ret = look(m);
-	if (!ret)
-		ret = take_token(m);
+	ret = take_token(m, look_to_take);
 	control_expedite(m->ctl, true);
 	if (!ret)
 		ret = change(m, l);
@@ -255,9 +277,7 @@ static void free_mirror(struct mirror *m)
 	if (m->ctl >= 0)
 		close(m->ctl);
 	image_close(&m->img);
-	dm_table_free(&m->old);
-	free(m->layers);
-	free(m->source);
+	forget(m);
 	free(m->path);
 }
 
@@ -366,7 +386,7 @@ static int forget_locked(struct mirror *m)
 	m->ctl = control_open();
 	if (m->ctl < 0)
 		return m->ctl;
-	ret = take_token(m);
+	ret = take_token(m, NULL);
 	if (ret)
 		return ret;
 	m->start.token = m->token;

@@ -423,46 +423,28 @@ int control_holders(int ctl, dev_t disk, struct dm_chain_holder **holders,
 	return 0;
 }
 
-/* @fd: NULL: only ask */
-static int acquire(int ctl, dev_t disk, struct dm_chain_acquire *q, int *fd,
-		   struct dm_chain_conflict *c)
+int control_acquire(int ctl, dev_t disk, struct dm_chain_acquire *q)
 {
 	int err;
 
 	q->major = major(disk);
 	q->minor = minor(disk);
-	q->flags = fd ? 0 : DM_CHAIN_ACQUIRE_TEST;
-	if (!ioctl(ctl, DM_CHAIN_IOC_ACQUIRE, q)) {
-		if (fd)
-			*fd = q->fd;
-		return 0;
-	}
-	err = errno;
-	if (err == ENOTTY || err == EINVAL)
+	err = ioctl(ctl, DM_CHAIN_IOC_ACQUIRE, q) ? -errno : 0;
+	q->conflict.holder.disk[sizeof(q->conflict.holder.disk) - 1] = '\0';
+	return err;
+}
+
+int control_acquire_failed(dev_t disk, int err)
+{
+	switch (-err) {
+	case ENOTTY:
+	case EINVAL:
 		return module_too_old("whether that would be allowed");
-	if (err == EBUSY && !q->conflict.perm)
+	case EBUSY:
 		return msg_fail(EXIT_REFUSED,
 				"device %u:%u: another table is loaded beside the running one, so its layers can't be had now; dmchain recover drops what a command has left",
 				major(disk), minor(disk));
-	if (err != EBUSY)
-		return call_failed(disk, "cannot be asked", err);
-	*c = q->conflict;
-	c->holder.disk[sizeof(c->holder.disk) - 1] = '\0';
-	return 1;
-}
-
-int control_acquire_test(int ctl, dev_t disk, uint32_t op, uint32_t top,
-			 uint32_t base, struct dm_chain_conflict *c)
-{
-	struct dm_chain_acquire q = { .op = op, .top = top, .base = base };
-
-	return acquire(ctl, disk, &q, NULL, c);
-}
-
-int control_acquire(int ctl, dev_t disk, uint32_t op, uint32_t top,
-		    uint32_t base, int *fd, struct dm_chain_conflict *c)
-{
-	struct dm_chain_acquire q = { .op = op, .top = top, .base = base };
-
-	return acquire(ctl, disk, &q, fd, c);
+	default:
+		return call_failed(disk, "cannot be asked", -err);
+	}
 }

@@ -86,11 +86,24 @@ static int check_commit(const struct run *r)
 	return 0;
 }
 
+/* What was seen, and may not be so any more. */
+static void forget(struct run *r)
+{
+	if (r->ctl >= 0)
+		close(r->ctl);
+	free(r->layers);
+	free(r->rows);
+	r->ctl = -1;
+	r->layers = NULL;
+	r->rows = NULL;
+}
+
 static int look(struct run *r)
 {
 	bool suspended;
 	int ret;
 
+	forget(r);
 	r->ctl = disk_layers(r->ask->name, &r->disk, &suspended, &r->layers,
 			     &r->nr);
 	if (r->ctl < 0)
@@ -112,13 +125,25 @@ static int look(struct run *r)
 	return 0;
 }
 
+static int look_to_take(struct take *t, void *arg)
+{
+	struct run *r = arg;
+	int ret = look(r);
+
+	t->ctl = r->ctl;
+	t->disk = r->disk;
+	t->layers = r->layers;
+	t->nr = r->nr;
+	t->top = r->top;
+	t->base = r->base;
+	return ret;
+}
+
 static int take_token(struct run *r)
 {
-	struct dm_chain_conflict c = { 0 };
-	int ret = control_acquire(r->ctl, r->disk, r->ask->op, r->top, r->base,
-				  &r->token, &c);
+	struct take t = { .name = r->ask->name, .op = r->ask->op };
 
-	return ret > 0 ? perm_refused(r->ask->name, r->ask->op, &c) : ret;
+	return perm_take(&t, look_to_take, r, &r->token);
 }
 
 /* --- Start --- */
@@ -294,8 +319,6 @@ static int run_locked(struct run *r, struct disk_lock *l)
 	int ret = disk_recover_locked(l, false, NULL);
 
 	if (!ret)
-		ret = look(r);
-	if (!ret)
 		ret = take_token(r);
 	if (!ret)
 		ret = estimate(r, &space);
@@ -387,9 +410,6 @@ int job_run(const struct job_ask *ask)
 	drop_token(&r);
 	if (!ret)
 		ret = see_through(&r);
-	if (r.ctl >= 0)
-		close(r.ctl);
-	free(r.layers);
-	free(r.rows);
+	forget(&r);
 	return ret;
 }

@@ -123,22 +123,11 @@ static int look(struct move *m)
 	return m->ctl < 0 ? m->ctl : 0;
 }
 
-static int take_token(struct move *m)
+static int look_to_take(struct take *t, void *arg)
 {
-	struct dm_chain_conflict c = { 0 };
-	int ret = control_acquire(m->ctl, m->disk, DM_CHAIN_OP_COPY_LAYER,
-				  m->index, 0, &m->token, &c);
+	struct move *m = arg;
+	int ret = look(m);
 
-	return ret > 0 ? perm_refused(m->ask->name, DM_CHAIN_OP_COPY_LAYER, &c) :
-			 ret;
-}
-
-static int begin_locked(struct move *m, struct disk_lock *l)
-{
-	int ret = disk_recover_locked(l, false, NULL);
-
-	if (!ret)
-		ret = look(m);
 	if (!ret)
 		ret = layer_arg(m->ask->layer, m->ask->name, m->layers, m->nr,
 				&m->index);
@@ -146,7 +135,20 @@ static int begin_locked(struct move *m, struct disk_lock *l)
 		ret = check_layer(m);
 	if (!ret)
 		ret = disk_check_place(m->ask->name, m->disk, m->path);
-	return ret ? ret : take_token(m);
+	t->ctl = m->ctl;
+	t->disk = m->disk;
+	t->layers = m->layers;
+	t->nr = m->nr;
+	t->top = m->index;
+	return ret;
+}
+
+static int begin_locked(struct move *m, struct disk_lock *l)
+{
+	struct take t = { .name = m->ask->name, .op = DM_CHAIN_OP_COPY_LAYER };
+	int ret = disk_recover_locked(l, false, NULL);
+
+	return ret ? ret : perm_take(&t, look_to_take, m, &m->token);
 }
 
 static int check_marks(const struct move *m)
@@ -554,7 +556,7 @@ static bool number_at(json_object *note, const char *key, uint64_t *value)
 	return true;
 }
 
-/* Return: 1: @index is the copy, 0: none is, the table was never changed. */
+/* Return: 0: @index is the copy, 1: none is, the table was never changed. */
 static int find_copy(const char *name, json_object *note,
 		     const struct dm_chain_layer *layers, unsigned int nr,
 		     unsigned int *index)
@@ -571,36 +573,52 @@ static int find_copy(const char *name, json_object *note,
 
 		disk_true_identity(&at, &at_ino);
 		if (at == dev && at_ino == ino)
-			return *index > 0;
+			return !*index;
 	}
-	return 0;
+	return 1;
+}
+
+/**
+ * struct left - of a move that was cut off
+ * @name: of the disk
+ * @note: what the dead one was doing
+ * @layers: of the disk
+ */
+struct left {
+	const char *name;
+	json_object *note;
+	struct dm_chain_layer *layers;
+};
+
+static int look_at_left(struct take *t, void *arg)
+{
+	struct left *l = arg;
+	bool suspended;
+
+	free(l->layers);
+	if (t->ctl >= 0)
+		close(t->ctl);
+	t->ctl = disk_layers(l->name, &t->disk, &suspended, &l->layers, &t->nr);
+	if (t->ctl < 0)
+		return t->ctl;
+	t->layers = l->layers;
+	return find_copy(l->name, l->note, l->layers, t->nr, &t->top);
 }
 
 int layer_move_recover(const char *name, json_object *note)
 {
-	struct dm_chain_conflict c = { 0 };
-	struct dm_chain_layer *layers;
-	unsigned int nr, index = 0;
-	int token = -1, ret, ctl;
-	bool suspended;
-	dev_t disk;
+	struct take t = { .name = name, .op = DM_CHAIN_OP_COPY_LAYER, .ctl = -1 };
+	struct left l = { .name = name, .note = note };
+	int token = -1, ret = perm_take(&t, look_at_left, &l, &token);
 
-	ctl = disk_layers(name, &disk, &suspended, &layers, &nr);
-	if (ctl < 0)
-		return ctl;
-	ret = find_copy(name, note, layers, nr, &index);
-	if (ret > 0)
-		ret = control_acquire(ctl, disk, DM_CHAIN_OP_COPY_LAYER, index, 0,
-				      &token, &c);
-	if (ret > 0)
-		ret = perm_refused(name, DM_CHAIN_OP_COPY_LAYER, &c);
-	if (!ret && token >= 0)
-		ret = relink(name, ctl, token, layers, nr, index);
+	if (!ret)
+		ret = relink(name, t.ctl, token, l.layers, t.nr, t.top);
 	if (token >= 0)
 		close(token);
-	free(layers);
-	close(ctl);
-	return ret;
+	if (t.ctl >= 0)
+		close(t.ctl);
+	free(l.layers);
+	return ret > 0 ? 0 : ret;
 }
 
 /* --- All of it --- */

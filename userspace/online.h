@@ -131,32 +131,11 @@ int control_openers(int ctl, int fd, unsigned int *nr);
  * was loaded: 0 or a negative errno, and no line */
 int control_gone(int ctl, struct chain_id *id, uint64_t *gone);
 
-/**
- * control_acquire_test() - would a disk's layers be granted to an operation
- * @ctl: control device
- * @disk: device number
- * @op: enum dm_chain_op
- * @top: index, as in struct dm_chain_acquire
- * @base: index, as in struct dm_chain_acquire
- * @c: filled in if somebody is in the way
- *
- * Return: 0; 1 with @c; or a negative exit code with the line printed.
- */
-int control_acquire_test(int ctl, dev_t disk, uint32_t op, uint32_t top,
-			 uint32_t base, struct dm_chain_conflict *c);
-
-/**
- * control_acquire() - the same, and hold it
- * @ctl: control device
- * @disk: device number
- * @op: enum dm_chain_op
- * @top: index, as in struct dm_chain_acquire
- * @base: index, as in struct dm_chain_acquire
- * @fd: set to the token's descriptor
- * @c: filled in if somebody is in the way
- */
-int control_acquire(int ctl, dev_t disk, uint32_t op, uint32_t top,
-		    uint32_t base, int *fd, struct dm_chain_conflict *c);
+/** control_acquire() - ask for layers: 0, or a negative errno, and no line (-EBUSY:
+ * @q->conflict says by whom it is refused, if by anybody) */
+int control_acquire(int ctl, dev_t disk, struct dm_chain_acquire *q);
+/** control_acquire_failed() - the line of what no holder has refused, and its exit code */
+int control_acquire_failed(dev_t disk, int err);
 
 /** control_relink() - with a token of a copy-layer: the hint in the header of the
  * layer above, DM_CHAIN_PATH_BYTES */

@@ -54,6 +54,10 @@ void asked_free(struct asked *a)
 		free(a->paths[i]);
 	free(a->paths);
 	free(a->rows);
+	free(a->layers);
+	a->paths = NULL;
+	a->rows = NULL;
+	a->layers = NULL;
 }
 
 /* --- Answers --- */
@@ -170,10 +174,9 @@ int perm_refused(const char *name, uint32_t op, const struct dm_chain_conflict *
 
 int perm_ask(int ctl, dev_t disk, const char *name, uint32_t op)
 {
-	struct dm_chain_conflict c;
-	int ret = control_acquire_test(ctl, disk, op, 0, 0, &c);
+	struct take t = { .name = name, .op = op, .ctl = ctl, .disk = disk };
 
-	return ret > 0 ? perm_refused(name, op, &c) : ret;
+	return perm_take(&t, NULL, NULL, NULL);
 }
 
 /* --- Questions --- */
@@ -225,9 +228,10 @@ static int bad_range(const struct asked *a, unsigned int top, unsigned int base)
 }
 
 /* Indices of what the options name, or of what goes without saying. */
-static int find_range(const struct asked *a, const struct dm_chain_layer *l,
-		      unsigned int *top, unsigned int *base)
+static int find_range(const struct asked *a, unsigned int *top,
+		      unsigned int *base)
 {
+	const struct dm_chain_layer *l = a->layers;
 	const struct perm_question *q = a->q;
 	const char *first = a->op == DM_CHAIN_OP_STREAM ? q->into : q->top;
 	int ret = 0;
@@ -241,14 +245,15 @@ static int find_range(const struct asked *a, const struct dm_chain_layer *l,
 	return ret;
 }
 
-static int plan_disk(struct asked *a, const struct dm_chain_layer *l,
-		     unsigned int nr, unsigned int *top, unsigned int *base)
+static int plan_disk(struct asked *a, unsigned int nr, unsigned int *top,
+		     unsigned int *base)
 {
+	const struct dm_chain_layer *l = a->layers;
 	unsigned int i;
 	int ret = asked_room(a, nr);
 
 	if (!ret)
-		ret = find_range(a, l, top, base);
+		ret = find_range(a, top, base);
 	if (ret)
 		return ret;
 	if (chain_perm_plan(a->op, *top, *base, nr, a->rows))
@@ -264,27 +269,35 @@ static bool has_range(const struct asked *a)
 	       a->op == DM_CHAIN_OP_ACTIVE_COMMIT;
 }
 
+static int look(struct take *t, void *arg)
+{
+	struct asked *a = arg;
+	bool suspended;
+	int ret;
+
+	asked_free(a);
+	if (t->ctl >= 0)
+		close(t->ctl);
+	t->ctl = disk_layers(a->q->object, &t->disk, &suspended, &a->layers,
+			     &t->nr);
+	if (t->ctl < 0)
+		return t->ctl;
+	t->layers = a->layers;
+	ret = plan_disk(a, t->nr, &t->top, &t->base);
+	if (!has_range(a))
+		t->base = 0;
+	return ret;
+}
+
 int asked_of_disk(struct asked *a, int *fd)
 {
-	struct dm_chain_conflict c = { 0 };
-	struct dm_chain_layer *layers;
-	unsigned int nr, top, base;
-	bool suspended;
-	dev_t dev;
-	int ret, ctl = disk_layers(a->q->object, &dev, &suspended, &layers, &nr);
+	struct take t = { .name = a->q->object, .op = a->op, .ctl = -1 };
+	int ret = perm_take(&t, look, a, fd);
 
-	if (ctl < 0)
-		return ctl;
-	ret = plan_disk(a, layers, nr, &top, &base);
-	if (!has_range(a))
-		base = 0;
-	if (!ret)
-		ret = fd ? control_acquire(ctl, dev, a->op, top, base, fd, &c) :
-			   control_acquire_test(ctl, dev, a->op, top, base, &c);
-	if (ret > 0)
-		ret = refused(a, &c);
-	free(layers);
-	close(ctl);
+	if (opt_json && t.conflict.perm)
+		refused_json(a, &t.conflict);
+	if (t.ctl >= 0)
+		close(t.ctl);
 	return ret;
 }
 

@@ -48,6 +48,7 @@ struct perm_question {
  * @q: the question
  * @op: enum dm_chain_op
  * @nr: layers
+ * @layers: of an open disk, or NULL
  * @rows: enum dm_chain_oprole of each, top first
  * @paths: of each, or NULL
  */
@@ -55,6 +56,7 @@ struct asked {
 	const struct perm_question *q;
 	uint32_t op;
 	unsigned int nr;
+	struct dm_chain_layer *layers;
 	uint32_t *rows;
 	char **paths;
 };
@@ -78,6 +80,45 @@ int perm_refused(const char *name, uint32_t op,
 
 /** perm_check() - answer it: 0, -EXIT_REFUSED with the line, or another error */
 int perm_check(const struct perm_question *q);
+
+/* perm-take.c */
+
+/**
+ * struct take - layers that an operation is to hold
+ * @name: of the disk
+ * @op: enum dm_chain_op
+ * @ctl: control device
+ * @disk: device number
+ * @top: index among @layers, as in struct dm_chain_acquire
+ * @base: likewise
+ * @layers: of disk_layers(); NULL: it is about the top, whatever that is
+ * @nr: of these
+ * @conflict: set: who is in the way, if it has a permission
+ */
+struct take {
+	const char *name;
+	uint32_t op;
+	int ctl;
+	dev_t disk;
+	unsigned int top;
+	unsigned int base;
+	const struct dm_chain_layer *layers;
+	unsigned int nr;
+	struct dm_chain_conflict conflict;
+};
+
+/**
+ * perm_take() - look at layers and hold them, as they were seen
+ * @t: what is to be held
+ * @look: fills in @t, and does so again after a job has changed the layers
+ *	meanwhile; may be NULL if @t has none
+ * @arg: for it
+ * @fd: set to a token's descriptor; NULL: only ask
+ *
+ * Return: 0; what @look has returned if that isn't 0; or a negative exit code.
+ */
+int perm_take(struct take *t, int (*look)(struct take *t, void *arg), void *arg,
+	      int *fd);
 
 /* perm-hold.c */
 

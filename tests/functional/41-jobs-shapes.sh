@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,6.12,debug mem=1024 smp=2 timeout=300 group=jobs
+# vm: kernels=6.1,6.12,debug long=6.1,6.12,debug mem=1024 smp=2 timeout=400 group=jobs
 #
 # Streams and commits under random I/O, over layers of other block sizes and of
 # other sizes; with snapshots, reloads and other jobs beside; cancelled, closed
@@ -111,6 +111,89 @@ for id in $(sed -n 's/^job //p' job.?); do
 	run_ok "job $id ends" dmchain job wait "$id"
 done
 closed "several jobs" 7.img
+dmchain close d
+
+# --- a stream ends, and drops layers, when another command has looked at them
+
+# aim CALL COMMAND...: what meanwhile is to stop at, found by a COMMAND that leaves it at that
+aim()
+{
+	call="0xdc, $1,"
+	strace -qq -o calls -e trace=ioctl "${@:2}" >/dev/null 2>&1
+	before=$(awk -v "call=$call" 'index($0, call) { print NR - 1; exit }' calls)
+}
+acquire=0x7	# DM_CHAIN_IOC_ACQUIRE
+
+has_stopped()
+{
+	grep -q "stopped by SIGSTOP" calls
+}
+
+has_ended()
+{
+	[ "$(json '.[-1].status' dmchain job list d)" = concluded ]
+}
+
+# meanwhile NAME COMMAND...: it does not get to the call until the stream has ended
+meanwhile()
+{
+	local name=$1 tracer
+	shift
+	strace -q -o calls -e trace=ioctl -e "inject=ioctl:signal=STOP:when=$before" "$@" >meanwhile.out 2>&1 &
+	tracer=$!
+	wait_for 60 has_stopped
+	dmchain job speed d 0 >/dev/null
+	wait_for 60 has_ended
+	is $? 0 "$name: a stream ends"
+	pkill -CONT -P $tracer
+	wait $tracer
+	is $? 0 "$name: it ends well ($(tail -n 1 meanwhile.out))"
+	like "$(awk '/stopped by/ { stopped = 1 } stopped && /^ioctl/ { print; exit }' calls)" "$call" \
+		"$name: it was stopped in the right place"
+}
+
+# slowly BASE: a stream into the top that goes on when it is let go
+slowly()
+{
+	dmchain stream d --base "$1" --speed 1 --background >/dev/null
+}
+
+stack 7 4M
+slowly 4.img
+commit=(dmchain commit d --top 3.img --base 2.img)
+aim $acquire "${commit[@]}" --dry-run
+meanwhile "before a token" "${commit[@]}"
+is "$(layers)" "6 4 2 1 0" "before a token: those are merged that were meant"
+closed "before a token" 6.img
+dmchain close d
+
+# Until the stream has ended these are refused
+stack 4 4M
+slowly 1.img
+hold=(dmchain perm hold commit d --top 1.img --base 0.img -- sh -c "dmchain perm d --json >held")
+aim $acquire "${hold[@]}"
+meanwhile "hold" "${hold[@]}"
+is "$(jq -r '[.[] | select(.token) | (.layer | sub(".*/"; "")) + " " + .role] | join(", ")' held)" \
+	"3.img overlay, 1.img range, 0.img base" "hold: those that were meant"
+dmchain close d
+
+stack 6 4M
+slowly 3.img
+mkdir there
+move=(dmchain mirror d "$PWD/there/3.img" --layer 3.img)
+aim $acquire "${move[@]}"
+meanwhile "a layer moves" "${move[@]}"
+is "$(layers) $(json '.layers[1].path' dmchain info d)" "5 3 2 1 0 $PWD/there/3.img" "a layer moves: the one that was meant"
+closed "a layer moves" 5.img
+dmchain close d
+
+stack 4 4M
+slowly 1.img
+mirror=(dmchain mirror d "$PWD/4.img" --format chain --shallow --pivot)
+aim $acquire "${mirror[@]}"
+meanwhile "a shallow copy" "${mirror[@]}"
+is "$(layers)" "4 1 0" "a shallow copy: it is the top"
+closed "a shallow copy" 4.img
 dmchain close d
 
 # --- cancelled again and again, closed in between

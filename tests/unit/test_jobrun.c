@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// sources: kmod/dm-chain-perm.c userspace/args.c userspace/fdarg.c userspace/cmd-stream.c userspace/job-range.c userspace/job-run.c userspace/job-show.c userspace/job-space.c userspace/layer-arg.c userspace/layer-link.c userspace/msg.c userspace/path.c userspace/size.c
+// sources: kmod/dm-chain-perm.c userspace/args.c userspace/fdarg.c userspace/cmd-stream.c userspace/job-range.c userspace/job-run.c userspace/job-show.c userspace/job-space.c userspace/layer-arg.c userspace/layer-link.c userspace/msg.c userspace/path.c userspace/perm-take.c userspace/size.c
 // libs: -ljson-c
 /*
  * How a stream or commit is started, with a kernel of paper: in which order
@@ -35,6 +35,9 @@ static json_object *shown;
 static struct dm_chain_job_start answer, started;
 static int start_error, prepare_error, upgrade_error, grow_error;
 static bool conflict, on_devices;
+static unsigned int ending;	/* jobs, each of which drops layer 1 */
+static int tokens[16];
+static unsigned int nr_tokens;
 static uint64_t device_bytes_now;
 static struct dm_chain_job ended;
 static unsigned int acquired_top, acquired_base;
@@ -73,6 +76,7 @@ static int setup(void **state)
 	device_bytes_now = GIB;
 	start_error = prepare_error = upgrade_error = grow_error = 0;
 	conflict = on_devices = false;
+	ending = nr_tokens = 0;
 	memset(&ended, 0, sizeof(ended));
 	opt_json = false;
 	link_text = "l1";
@@ -148,20 +152,56 @@ int disk_layers(const char *name, dev_t *dev, bool *suspended,
 	return disk_find(name, dev) ? -EXIT_FAILED : dup(STDERR_FILENO);
 }
 
-int control_acquire(int ctl, dev_t disk, uint32_t op, uint32_t top,
-		    uint32_t base, int *fd, struct dm_chain_conflict *c)
+int control_layers(int ctl, dev_t disk, struct dm_chain_layer **out,
+		   unsigned int *nr)
 {
 	(void)ctl;
-	(void)op;
-	(void)c;
 	assert_int_equal(disk, DISK);
-	acquired_top = top;
-	acquired_base = base;
-	call("acquire");
-	if (conflict)
-		return 1;
-	*fd = dup(STDERR_FILENO);
+	*out = malloc(sizeof(layers));
+	memcpy(*out, layers, sizeof(layers));
+	*nr = nr_layers;
 	return 0;
+}
+
+/* It waits for the end of a job, and then the layers are others. */
+static void end_job(void)
+{
+	if (!ending)
+		return;
+	ending--;
+	if (nr_layers == 2) {
+		layers[1].uuid[0]++;
+		return;
+	}
+	nr_layers--;
+	memmove(&layers[1], &layers[2], (nr_layers - 1) * sizeof(layers[0]));
+}
+
+int control_acquire(int ctl, dev_t disk, struct dm_chain_acquire *q)
+{
+	uint32_t rows[NR];
+
+	(void)ctl;
+	assert_int_equal(disk, DISK);
+	end_job();
+	acquired_top = q->top;
+	acquired_base = q->base;
+	call("acquire");
+	if (chain_perm_plan(q->op, q->top, q->base, nr_layers, rows))
+		return -EINVAL;
+	if (conflict) {
+		q->conflict.perm = DM_CHAIN_PERM_W;
+		return -EBUSY;
+	}
+	q->fd = dup(STDERR_FILENO);
+	tokens[nr_tokens++] = q->fd;
+	return 0;
+}
+
+int control_acquire_failed(dev_t disk, int err)
+{
+	(void)disk;
+	return msg_fail(EXIT_FAILED, "acquire: %s", strerror(-err));
 }
 
 int perm_refused(const char *name, uint32_t op, const struct dm_chain_conflict *c)
@@ -481,6 +521,57 @@ static void in_the_background(void **state)
 	assert_int_equal(json_object_object_length(shown), 4);
 }
 
+/* --- Jobs that end meanwhile --- */
+
+static void assert_no_tokens(void)
+{
+	while (nr_tokens--)
+		assert_int_equal(fcntl(tokens[nr_tokens], F_GETFD), -1);
+	nr_tokens = 0;
+}
+
+/* The second look finds the layers where they are now. */
+static void a_job_ends_before_the_token(void **state)
+{
+	(void)state;
+	ending = 1;
+	assert_int_equal(run("commit vm-a --top a2a2a --base a3a3a"), 0);
+	assert_string_equal(calls, "lock signals recover acquire acquire estimate "
+			    "note:commit upgrade:12 start note:- unlock follow");
+	assert_int_equal(acquired_top, 1);
+	assert_int_equal(acquired_base, 2);
+	assert_string_equal(started.parent_path, "l3");
+	assert_no_tokens();
+	/* It may leave fewer than there were to be asked for. */
+	ending = 1;
+	assert_int_equal(run("stream vm-a --into a0a0a"), 0);
+	assert_non_null(strstr(calls, "acquire acquire estimate"));
+	assert_int_equal(acquired_base, NR - 2);
+	assert_no_tokens();
+}
+
+/* Who is in the way of another layer is in nobody's way. */
+static void refused_for_others(void **state)
+{
+	(void)state;
+	conflict = true;
+	ending = 2;
+	assert_int_equal(run("commit vm-a --top a3a3a"), EXIT_REFUSED);
+	assert_said("held");
+	assert_string_equal(calls, "lock signals recover acquire acquire acquire unlock");
+	assert_int_equal(acquired_top, 1);
+}
+
+static void one_job_after_the_other_ends(void **state)
+{
+	(void)state;
+	ending = 1000;
+	assert_int_equal(run("commit vm-a"), EXIT_REFUSED);
+	assert_said("vm-a: commit refused: its layers change all the time");
+	assert_null(strstr(calls, "estimate"));
+	assert_no_tokens();
+}
+
 /* --- What fails --- */
 
 static void failed_starts(void **state)
@@ -667,6 +758,9 @@ int main(void)
 		TEST(a_chain_base_grows_before),
 		TEST(a_raw_base_is_prepared),
 		TEST(in_the_background),
+		TEST(a_job_ends_before_the_token),
+		TEST(refused_for_others),
+		TEST(one_job_after_the_other_ends),
 		TEST(failed_starts),
 		TEST(failures_before),
 		TEST(bases_that_do_not_fit),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// sources: kmod/dm-chain-perm.c userspace/args.c userspace/fdarg.c userspace/cmd-perm.c userspace/layer-arg.c userspace/msg.c userspace/path.c userspace/perm-check.c userspace/perm-show.c userspace/size.c
+// sources: kmod/dm-chain-perm.c userspace/args.c userspace/fdarg.c userspace/cmd-perm.c userspace/layer-arg.c userspace/msg.c userspace/path.c userspace/perm-check.c userspace/perm-show.c userspace/perm-take.c userspace/size.c
 // libs: -ljson-c
 /*
  * `dmchain perm` and LAYER arguments, with a kernel of paper: two disks that
@@ -7,6 +7,7 @@
  */
 #include "perm.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -219,15 +220,27 @@ static bool own(const struct dm_chain_holder *h, uint32_t row)
 	return chain_perm_through(row) && !strcmp(h->disk, "vm-a") && !h->id;
 }
 
-int control_acquire_test(int ctl, dev_t disk, uint32_t op, uint32_t top,
-			 uint32_t base, struct dm_chain_conflict *c)
+int control_layers(int ctl, dev_t disk, struct dm_chain_layer **l,
+		   unsigned int *nr)
 {
+	(void)ctl;
+	(void)disk;
+	*l = malloc(sizeof(layers));
+	memcpy(*l, layers, sizeof(layers));
+	*nr = NR;
+	return 0;
+}
+
+int control_acquire(int ctl, dev_t disk, struct dm_chain_acquire *q)
+{
+	struct dm_chain_conflict *c = &q->conflict;
 	uint32_t rows[NR];
 	unsigned int i, j;
 
 	(void)ctl;
 	(void)disk;
-	assert_int_equal(chain_perm_plan(op, top, base, NR, rows), 0);
+	assert_int_equal(q->flags, DM_CHAIN_ACQUIRE_TEST);
+	assert_int_equal(chain_perm_plan(q->op, q->top, q->base, NR, rows), 0);
 	for (i = 0; i < NR; i++)
 		for (j = 0; j < nr_held; j++) {
 			const struct dm_chain_holder *h = &held[j];
@@ -244,17 +257,15 @@ int control_acquire_test(int ctl, dev_t disk, uint32_t op, uint32_t top,
 						      DM_CHAIN_CONFLICT_HELD;
 			c->perm = clash.wanted ? clash.wanted : clash.held;
 			c->perm &= -c->perm;
-			return 1;
+			return -EBUSY;
 		}
 	return 0;
 }
 
-/* A file of inode 100 + N is behind 7:N. */
-int control_acquire(int ctl, dev_t disk, uint32_t op, uint32_t top,
-		    uint32_t base, int *fd, struct dm_chain_conflict *c)
+int control_acquire_failed(dev_t disk, int err)
 {
-	*fd = -1;
-	return control_acquire_test(ctl, disk, op, top, base, c);
+	(void)disk;
+	return msg_fail(EXIT_FAILED, "acquire: %s", strerror(-err));
 }
 
 /* Needs a kernel: tests/functional/32-perm.sh */
@@ -265,6 +276,7 @@ int perm_hold(const struct perm_question *q, char **command)
 	return -EXIT_FAILED;
 }
 
+/* A file of inode 100 + N is behind 7:N. */
 void disk_true_identity(dev_t *dev, ino_t *ino)
 {
 	if (major(*dev) != LOOP_MAJOR)

@@ -392,6 +392,8 @@ struct dm_chain_conflict {
  *
  * All layers are granted, or none. Closing the last reference of the token
  * gives them back. Its poll() and read() deliver struct dm_chain_event.
+ * A job that ends drops layers, so indices may mean others than when they were
+ * looked up. What is held stays: DM_CHAIN_IOC_LAYERS afterwards shows what it is.
  *
  * Errors: ENODEV no such chain disk; EINVAL no such operation or layers;
  * EBUSY refused: @conflict says by whom, or, with nothing in it, another table
