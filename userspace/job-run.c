@@ -255,7 +255,7 @@ static int upgrade(struct run *r)
 
 	if (!devs)
 		return msg_fail(EXIT_FAILED, "%s: out of memory", r->ask->name);
-	ret = disk_upgrade(r->ask->name, r->rows, r->nr, devs);
+	ret = disk_upgrade(r->ask->name, r->layers, r->rows, r->nr, devs);
 	/* A loop that was made read-only has been replaced. */
 	if (!ret && !stream(r) && devs[r->base]) {
 		r->layers[r->base].major = major(devs[r->base]);

@@ -483,7 +483,7 @@ static int relink(const char *name, int ctl, int token,
 		ret = layer_link(name, &layers[index - 1], &layers[index], index,
 				 hint);
 	if (!ret && index > 1)
-		ret = disk_upgrade(name, rows, nr, devs);
+		ret = disk_upgrade(name, layers, rows, nr, devs);
 	if (!ret)
 		ret = control_relink(ctl, token, name, hint);
 	free(devs);

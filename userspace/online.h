@@ -174,14 +174,15 @@ int layer_check_same(const char *name, const struct image *img, dev_t dev);
 /**
  * disk_upgrade() - lower layers become rw for an operation that holds them
  * @name: of the disk, whose lock the caller has
- * @rows: DM_CHAIN_OPROLE_* of each layer, top first
- * @nr: layers
+ * @layers: of disk_layers(); some that nobody holds may be gone by now
+ * @rows: DM_CHAIN_OPROLE_* of each
+ * @nr: of these
  * @devs: of each layer; set to the device of those that became writable
  *
  * Return: 0, or a negative exit code, and nothing is changed.
  */
-int disk_upgrade(const char *name, const uint32_t *rows, unsigned int nr,
-		 dev_t *devs);
+int disk_upgrade(const char *name, const struct dm_chain_layer *layers,
+		 const uint32_t *rows, unsigned int nr, dev_t *devs);
 /** disk_downgrade() - these are open read-only again; others may be writable
  * for somebody else, and snapshots have changed the indices */
 int disk_downgrade(const char *name, const dev_t *devs, unsigned int nr);

@@ -96,7 +96,8 @@ static int take(struct asked *a, dev_t *devs, unsigned int room,
 				a->q->object);
 	ret = disk_lock_note(l, note_new("hold"));
 	if (!ret)
-		ret = disk_upgrade(a->q->object, a->rows, a->nr, devs);
+		ret = disk_upgrade(a->q->object, a->layers, a->rows, a->nr,
+				   devs);
 	disk_lock_note(l, NULL);
 	return ret;
 }

@@ -67,6 +67,19 @@ static int attach_writable(const char *name, const struct table_layer *l,
 	return ret;
 }
 
+/* By its device: the table may have fewer layers than there were. */
+static struct table_layer *layer_of(const struct table *t,
+				    const struct dm_chain_layer *of)
+{
+	unsigned int i;
+
+	for (i = 0; i < t->nr; i++)
+		if (!table_extra(&t->layers[i]) &&
+		    t->layers[i].dev == makedev(of->major, of->minor))
+			return &t->layers[i];
+	return NULL;
+}
+
 /* The layers of a table come behind what is attached beside them. */
 static struct table_layer *layer_at(const struct table *t, unsigned int index)
 {
@@ -79,6 +92,7 @@ static struct table_layer *layer_at(const struct table *t, unsigned int index)
 }
 
 static int attach_all(const char *name, const struct table *t,
+		      const struct dm_chain_layer *layers,
 		      const uint32_t *rows, unsigned int nr,
 		      struct attached *at)
 {
@@ -86,7 +100,7 @@ static int attach_all(const char *name, const struct table *t,
 	int ret = 0;
 
 	for (i = 1; i < nr && !ret; i++) {
-		struct table_layer *l = layer_at(t, i);
+		struct table_layer *l = layer_of(t, &layers[i]);
 
 		if (!l || !chain_perm_writes(rows[i]))
 			continue;
@@ -99,8 +113,8 @@ static int attach_all(const char *name, const struct table *t,
 	return ret;
 }
 
-int disk_upgrade(const char *name, const uint32_t *rows, unsigned int nr,
-		 dev_t *devs)
+int disk_upgrade(const char *name, const struct dm_chain_layer *layers,
+		 const uint32_t *rows, unsigned int nr, dev_t *devs)
 {
 	struct attached *at = calloc(nr, sizeof(*at));
 	struct table t = { 0 };
@@ -115,7 +129,7 @@ int disk_upgrade(const char *name, const uint32_t *rows, unsigned int nr,
 	raise_file_limit();
 	ret = dm_table_read(name, &t, NULL);
 	if (!ret)
-		ret = attach_all(name, &t, rows, nr, at);
+		ret = attach_all(name, &t, layers, rows, nr, at);
 	if (!ret)
 		ret = dm_reload_resume(name, &t);
 	for (i = 0; i < nr; i++) {

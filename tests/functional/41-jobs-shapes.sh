@@ -122,7 +122,7 @@ aim()
 	strace -qq -o calls -e trace=ioctl "${@:2}" >/dev/null 2>&1
 	before=$(awk -v "call=$call" 'index($0, call) { print NR - 1; exit }' calls)
 }
-acquire=0x7	# DM_CHAIN_IOC_ACQUIRE
+acquire=0x7 start=0x8	# DM_CHAIN_IOC_ACQUIRE and _JOB_START
 
 has_stopped()
 {
@@ -165,6 +165,15 @@ aim $acquire "${commit[@]}" --dry-run
 meanwhile "before a token" "${commit[@]}"
 is "$(layers)" "6 4 2 1 0" "before a token: those are merged that were meant"
 closed "before a token" 6.img
+dmchain close d
+
+stack 6 4M
+slowly 3.img
+commit=(dmchain commit d --top 2.img --base 1.img)
+aim $start "${commit[@]}" --dry-run
+meanwhile "behind a token" "${commit[@]}"
+is "$(layers)" "5 3 1 0" "behind a token: those are merged that were meant"
+closed "behind a token" 5.img
 dmchain close d
 
 # Until the stream has ended these are refused

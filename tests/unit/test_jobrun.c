@@ -251,13 +251,14 @@ int control_job_verb(int ctl, uint64_t id, uint32_t verb, uint64_t arg)
 	return 0;
 }
 
-int disk_upgrade(const char *name, const uint32_t *rows, unsigned int nr,
-		 dev_t *devs)
+int disk_upgrade(const char *name, const struct dm_chain_layer *l,
+		 const uint32_t *rows, unsigned int nr, dev_t *devs)
 {
 	char text[64];
 	unsigned int i;
 
 	(void)name;
+	assert_memory_equal(l, layers, nr * sizeof(*l));
 	strcpy(text, "upgrade:");
 	for (i = 0; i < nr; i++) {
 		devs[i] = 0;
