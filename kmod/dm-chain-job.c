@@ -674,6 +674,16 @@ static void conclude(struct chain_job *job, int r)
 		DMWARN("%s: job %llu ended with error %d", job->name, job->id, r);
 }
 
+/*
+ * A device that is offline has the same error as a disk that goes, and that has nothing
+ * to be undone at.
+ */
+static int not_ours(struct chain_job *job, int r)
+{
+	return r == -ENODEV && !READ_ONCE(job->dying) && READ_ONCE(job->disk->live) ?
+	       -EIO : r;
+}
+
 static int job_thread(void *arg)
 {
 	struct chain_job *job = arg;
@@ -682,6 +692,7 @@ static int job_thread(void *arg)
 
 	if (!r)
 		r = chain_job_run(job);
+	r = not_ours(job, r);
 	if (r && r != -ENODEV)
 		r = job->ops->cancel(job, r);
 	conclude(job, r);

@@ -633,11 +633,12 @@ static void grow_now(struct chain_inst *ci, void *arg)
  */
 static void note_raw_base(const struct chain_inst *ci, struct chain_header *h)
 {
-	const struct chain_layer *base = ci->order[ci->nr - 1]->layer;
+	const struct chain_att *base = ci->order[ci->nr - 1];
 
+	/* Its device may have been grown, and the commit not gone on. */
 	if (chain_has_record(h) && h->record.base_format == DM_CHAIN_FORMAT_RAW &&
-	    base->format == DM_CHAIN_FORMAT_RAW)
-		h->record.base_size = (u64)base->size << SECTOR_SHIFT;
+	    base->layer->format == DM_CHAIN_FORMAT_RAW)
+		h->record.base_size = bdev_nr_bytes(base->bdev);
 }
 
 static int grow(struct chain_inst *ci, struct resize *rs)

@@ -124,20 +124,19 @@ static bool is_open(const char *name)
  * disk. No harm in it: nobody has written the copy since, and what the headers
  * name is the layer where it was.
  */
-static bool move_is_lost(const char *name, json_object *note)
+static int recover_move(struct disk_lock *l, bool *moved)
 {
 	int ret;
 
-	if (!is_move(note) || !is_open(name))
-		return false;
 	msg_mute(true);
-	ret = layer_move_recover(name, note);
+	ret = disk_recover_locked(l, false, NULL);
 	msg_mute(false);
 	if (ret != -EXIT_FAILED)
-		return false;
-	msg_warn("%s: a layer has moved, and no header could say so; opened again, the disk has it at its old place, where nothing has changed",
-		 name);
-	return true;
+		return ret ? msg_fail(-ret, "%s", msg_last()) : 0;
+	*moved = true;
+	msg_warn("%s: a layer has moved, which can't be finished (%s); opened again, the disk has it at its old place, where nothing has changed",
+		 l->name, msg_last());
+	return 0;
 }
 
 /* What a job has left goes with the disk, also if dm could not let it go. */
@@ -146,8 +145,10 @@ static int recover_left(struct disk_lock *l, bool *moved)
 	json_object *note = disk_lock_left(l);
 	int ret = 0;
 
-	*moved = note && move_is_lost(l->name, note);
-	if (note && !*moved)
+	*moved = false;
+	if (note && is_move(note) && is_open(l->name))
+		ret = recover_move(l, moved);
+	else if (note)
 		ret = disk_recover_locked(l, false, NULL);
 	json_object_put(note);
 	return ret;

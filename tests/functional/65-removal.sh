@@ -174,6 +174,58 @@ pulled()	# pulled KIND LAYER
 	run_ok "$name: close again" dmchain close d
 }
 
+# --- a device that is told off while a job writes to it: of all errors it has that of a
+# disk that goes
+
+set_state()
+{
+	echo "$1" >"/sys/block/${sdev##*/}/device/state"
+}
+
+# shellcheck disable=SC2317 # called by wait_for
+status_is()
+{
+	[ "$(json 'map(select(.error != "interrupted"))[-1].status' dmchain job list d)" = "$1" ]
+}
+
+offline()	# offline JOB
+{
+	local name="offline $1" args=(mirror d "$sdev" --format chain)
+	rm -f ./?.img top.img
+	blkdiscard -f "$sdev"
+	if [ "$1" = mirror ]; then
+		dmchain create top.img --size ${mib}M >/dev/null
+		run_ok "$name: open" dmchain open d top.img
+	else
+		args=(commit d --force)
+		dmchain create "$sdev" --size ${mib}M >/dev/null
+		run_ok "$name: open" dmchain open d "$sdev"
+		fill d 0 2 z
+		dmchain snapshot d=top.img >/dev/null
+	fi
+	fill d 0 4 a
+	run_ok "$name: begins" dmchain "${args[@]}" --background
+	wait_for 30 status_is ready
+	is $? 0 "$name: ready"
+	xfs_io -d -c "pwrite -q -S 0x62 4m 4m" -c fsync $d
+	is $? 0 "$name: a write that is durable"
+	set_state offline
+	iomodel run $d --model off.m --size 4M --init-from-dev --seconds 3 --threads 2 --max 64K --seed 3 >off.out 2>&1
+	xfs_io -d -c "pwrite -q -S 0x63 10m 64k" -c fsync $d >off.out 2>&1
+	wait_for 30 status_is concluded
+	is "$(json 'map(select(.error != "interrupted"))[-1] | [.status, .error] | join(" ")' dmchain job list d)" "concluded Input/output error" "$name: the job is at its end"
+	if [ "$1" = mirror ]; then
+		run_ok "$name: the disk goes on" xfs_io -d -c "pwrite -q -S 0x64 12m 1m" -c fsync $d
+	else
+		run_fail any "$name: no flush says that all is well" xfs_io -c fsync $d
+	fi
+	within 30 "$name: close" dmchain close d
+	set_state running
+	run_ok "$name: open again" dmchain open d top.img
+	holds $d 5 3 b "$name: what was durable is there"
+	within 30 "$name: close" dmchain close d
+}
+
 dmchain create other.base --size 8M >/dev/null
 dmchain open o other.base
 
@@ -188,6 +240,10 @@ if modprobe -q sd_mod && modprobe scsi_debug dev_size_mb=48 lbpu=1 && scsi_plug;
 		pulled file $layer
 	done
 	umount mnt
+	wipefs -qa "$sdev"
+	for what in mirror commit; do
+		offline $what
+	done
 else
 	skip "removal" "no scsi_debug here"
 fi
