@@ -588,7 +588,17 @@ static int wait_ready(struct chain_job *job)
 	return ended(job) ?: -EAGAIN;
 }
 
-int chain_job_run(struct chain_job *job)
+/*
+ * A device that is offline has the same error as a disk that goes, and that has nothing
+ * to be undone at.
+ */
+static int not_ours(struct chain_job *job, int r)
+{
+	return r == -ENODEV && !READ_ONCE(job->dying) && READ_ONCE(job->disk->live) ?
+	       -EIO : r;
+}
+
+static int run(struct chain_job *job)
 {
 	int r = job->ops->prepare(job);
 
@@ -608,11 +618,16 @@ int chain_job_run(struct chain_job *job)
 	return r;
 }
 
+int chain_job_run(struct chain_job *job)
+{
+	return not_ours(job, run(job));
+}
+
 /* The first start has what it came for; a second one lets it begin. */
 static int record(struct chain_job *job)
 {
 	bool held = job->held;
-	int r = job->ops->record(job);
+	int r = not_ours(job, job->ops->record(job));
 
 	job->prepare_error = r;
 	/* A second start waits for it, too. */
@@ -674,16 +689,6 @@ static void conclude(struct chain_job *job, int r)
 		DMWARN("%s: job %llu ended with error %d", job->name, job->id, r);
 }
 
-/*
- * A device that is offline has the same error as a disk that goes, and that has nothing
- * to be undone at.
- */
-static int not_ours(struct chain_job *job, int r)
-{
-	return r == -ENODEV && !READ_ONCE(job->dying) && READ_ONCE(job->disk->live) ?
-	       -EIO : r;
-}
-
 static int job_thread(void *arg)
 {
 	struct chain_job *job = arg;
@@ -692,7 +697,6 @@ static int job_thread(void *arg)
 
 	if (!r)
 		r = chain_job_run(job);
-	r = not_ours(job, r);
 	if (r && r != -ENODEV)
 		r = job->ops->cancel(job, r);
 	conclude(job, r);

@@ -98,7 +98,7 @@ struct chain_place {
  * @nr_todo: such groups, changes under load_mutex
  * @load_mutex: held over the reading of groups
  * @failed: a flush or metadata write failed: no more writes until re-opened
- * @lifted: in the range of a commit: where it ends means nothing
+ * @lifted: in the range of a commit, and marked so on disk: where it ends means nothing
  * @track: a bit for each sector of the map: flagged as changed; NULL: nobody asks.
  *	Changes while its one user is suspended, or before it has one
  * @tracked: the same, durably
@@ -248,7 +248,7 @@ struct chain_inst {
  * @reads_ready: @reads can be used
  * @route: depth of the base of the active commit, or 0: writes to what no layer
  *	above it holds go there. Changes while suspended
- * @route_flush: the same: flushes cover that layer, too
+ * @route_flush: the same: flushes cover that layer, too; off when its base is durable
  * @rescan: the base refused a write, and a layer above it has it
  * @mirror: where all that the guest writes goes, too; changes while suspended
  * @tracking: writes to what is not flagged as changed wait until it is. Set while

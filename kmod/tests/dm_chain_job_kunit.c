@@ -350,6 +350,18 @@ static void job_dies(struct kunit *test)
 	}
 }
 
+/* A device that is offline says the same. */
+static void job_device_offline(struct kunit *test)
+{
+	struct fixture *f = make(test, DM_CHAIN_JOB_MIRROR, DM_CHAIN_ON_ERROR_REPORT);
+
+	f->disk.live = kunit_kzalloc(test, sizeof(*f->disk.live), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, f->disk.live);
+	f->step[0] = -ENODEV;
+	begin(test, f);
+	ends(test, f, -EIO);
+}
+
 static void job_suspended(struct kunit *test)
 {
 	struct fixture *f = make(test, DM_CHAIN_JOB_STREAM, DM_CHAIN_ON_ERROR_REPORT);
@@ -439,6 +451,7 @@ static struct kunit_case job_cases[] = {
 	KUNIT_CASE(job_cancelled_ready),
 	KUNIT_CASE(job_paused),
 	KUNIT_CASE(job_dies),
+	KUNIT_CASE(job_device_offline),
 	KUNIT_CASE(job_suspended),
 	KUNIT_CASE(job_resumed_too_soon),
 	KUNIT_CASE(job_verbs),

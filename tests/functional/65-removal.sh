@@ -174,8 +174,7 @@ pulled()	# pulled KIND LAYER
 	run_ok "$name: close again" dmchain close d
 }
 
-# --- a device that is told off while a job writes to it: of all errors it has that of a
-# disk that goes
+# --- a device that is told off while a job writes to it
 
 set_state()
 {
