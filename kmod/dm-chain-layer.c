@@ -924,18 +924,23 @@ static void close_rw(struct chain_att *att)
 	kfree(h);
 }
 
-/* Is this the only attachment of its disk that writes the layer? */
-static bool last_writer(struct chain_disk *disk, struct chain_layer *l)
+/*
+ * Is this the only attachment of its disk that writes the layer? If not it writes no
+ * more: of two tables that go at once the second sees that it is the last one.
+ */
+static bool last_writer(struct chain_disk *disk, struct chain_att *att)
 {
 	const struct chain_use *u;
 	unsigned int n;
 
 	mutex_lock(&chain_registry_mutex);
-	u = chain_find_use(l, disk);
+	u = chain_find_use(att->layer, disk);
 	n = u->nr[DM_CHAIN_OPROLE_GUEST_ACTIVE] +
 	    u->nr[DM_CHAIN_OPROLE_GUEST_NEXT] +
 	    u->nr[DM_CHAIN_OPROLE_GUEST_THROUGH] +
 	    u->nr[DM_CHAIN_OPROLE_MIRROR_TARGET];
+	if (n > 1)
+		chain_use_change(disk, att, DM_CHAIN_OPROLE_GUEST_LOWER);
 	mutex_unlock(&chain_registry_mutex);
 	return n == 1;
 }
@@ -1023,7 +1028,7 @@ void chain_layer_put(struct chain_disk *disk, struct chain_att *att)
 	if (!l)
 		return;
 	mutex_lock(&l->rw_mutex);
-	if (chain_att_rw(att) && l->meta && last_writer(disk, l))
+	if (chain_att_rw(att) && l->meta && last_writer(disk, att))
 		close_rw(att);
 	mutex_unlock(&l->rw_mutex);
 	if (drop_use(l, disk, att))

@@ -450,7 +450,8 @@ static int read_maps(struct chain_inst *ci, const struct bio *bio)
 {
 	sector_t from, n;
 
-	if (!READ_ONCE(ci->disk->unread))
+	/* Pairs with the release behind the last map: then the states are there. */
+	if (!smp_load_acquire(&ci->disk->unread))
 		return 0;
 	n = chain_touched(ci, bio, &from);
 	return chain_read_range(ci, from, n);

@@ -143,4 +143,23 @@ within 30 "remove --force" dmsetup remove --force d
 run_ok "and again" dmchain open d s3.img
 run_ok "close" dmchain close d
 
+# Two tables that go at once: the last of them closes the layer
+bad=""
+for i in 1 2 3 4 5 6; do
+	dmchain open d s3.img 2>open.out || { bad="$i: $(cat open.out)"; break; }
+	dd if=/dev/urandom of=/dev/mapper/d bs=64k count=4 oflag=direct conv=notrunc status=none
+	line=$(dmsetup table d)
+	dmsetup reload d --table "$line"
+	dmsetup reload d --table "0 $(blockdev --getsz /dev/mapper/d) error" &
+	[ $((i % 2)) = 0 ] || sleep 0.2
+	dmsetup resume d
+	wait
+	dmsetup resume d
+	dmsetup remove d
+	# What it left to close the next command does
+	dmchain recover >recover.out 2>&1
+done
+is "$bad" "" "two tables go at once: the disk is closed, and opens"
+dmchain close d 2>/dev/null
+
 done_testing
