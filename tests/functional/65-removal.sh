@@ -190,7 +190,7 @@ status_is()
 offline()	# offline JOB
 {
 	local name="offline $1" args=(mirror d "$sdev" --format chain)
-	rm -f ./?.img top.img
+	rm -f ./?.img
 	blkdiscard -f "$sdev"
 	if [ "$1" = mirror ]; then
 		dmchain create top.img --size ${mib}M >/dev/null
@@ -223,6 +223,7 @@ offline()	# offline JOB
 	run_ok "$name: open again" dmchain open d top.img
 	holds $d 5 3 b "$name: what was durable is there"
 	within 30 "$name: close" dmchain close d
+	rm top.img
 }
 
 dmchain create other.base --size 8M >/dev/null
