@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=400 group=jobs
+# vm: kernels=6.1,6.12,debug long=6.1,debug mem=1024 smp=2 timeout=600 group=jobs
 #
 # What a commit of lower layers leaves: its top still shows what it did, by way of
 # its record, and may become a disk of its own. Nothing that is done with that disk
