@@ -7,8 +7,9 @@
  *
  *	S1 where a layer of the range ends before T does, what reads zeroes for
  *	   that reason alone becomes `zero` in T's map, durably
- *	C1 header T: the record. From here on ends within the range mean nothing
- *	C2 headers of the layers between and of B: spoiled, new ids; B grows
+ *	C1 header T: the record
+ *	C2 headers of the layers between and of B: spoiled, new ids; B grows. Where a
+ *	   layer between ends means nothing once it is spoiled; T's zeroes cover that
  *	C3 the disk knows: lookups ask these layers, reads are counted; active: what
  *	   nobody above B holds is written there (dm-chain-route.c)
  *

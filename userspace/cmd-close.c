@@ -103,14 +103,6 @@ static int close_locked(const char *name, struct disk_lock *l, bool moved)
 	return ret;
 }
 
-static bool is_move(json_object *note)
-{
-	json_object *o;
-
-	return json_object_object_get_ex(note, "command", &o) &&
-	       !strcmp(json_object_get_string(o), "move");
-}
-
 static bool is_open(const char *name)
 {
 	dev_t dev;
@@ -146,7 +138,7 @@ static int recover_left(struct disk_lock *l, bool *moved)
 	int ret = 0;
 
 	*moved = false;
-	if (note && is_move(note) && is_open(l->name))
+	if (note_is(note, "move") && is_open(l->name))
 		ret = recover_move(l, moved);
 	else if (note)
 		ret = disk_recover_locked(l, false, NULL);

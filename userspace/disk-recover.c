@@ -48,13 +48,6 @@ static const char *note_text(const struct recovery *r, const char *key)
 	return json_object_get_string(o);
 }
 
-static bool was(const struct recovery *r, const char *command)
-{
-	const char *text = note_text(r, "command");
-
-	return text && !strcmp(text, command);
-}
-
 /* The top may have grown already, and only the table lags behind. */
 static bool longer(struct recovery *r, const struct dm_chain_layer *top,
 		   struct table *t)
@@ -151,13 +144,13 @@ static bool needs_reload(struct recovery *r, const struct dm_chain_layer *layers
 			 unsigned int nr, struct table *t)
 {
 	/* After the switch the old top is still open for writing. */
-	bool change = was(r, "snapshot");
+	bool change = note_is(r->note, "snapshot");
 
 	if ((r->note || r->ask) && drop_role(t, "next")) {
 		change = true;
 		say(r, "prepared layer detached");
 	}
-	if (nr && (r->ask || was(r, "resize")))
+	if (nr && (r->ask || note_is(r->note, "resize")))
 		change |= longer(r, layers, t);
 	change |= writable_left(r, layers, nr);
 	change |= dropped_left(r, layers, nr);
@@ -245,7 +238,7 @@ static int recover_device(struct recovery *r)
 		ret = dm_resume(r->name);
 	}
 	/* A layer goes on elsewhere already: before anything else is done with it. */
-	if (!ret && was(r, "move"))
+	if (!ret && note_is(r->note, "move"))
 		ret = layer_move_recover(r->name, r->note);
 	return ret ? ret : recover_table(r, s.dev);
 }
@@ -300,7 +293,7 @@ static bool is_made(const struct recovery *r, const struct image *img,
 
 	return !img->is_bdev && id_parse(uuid, &id) &&
 	       chain_id_equal(&id, &img->hdr.uuid) &&
-	       (was(r, "mirror") ? never_begun(img) : never_used(img));
+	       (note_is(r->note, "mirror") ? never_begun(img) : never_used(img));
 }
 
 static bool zeroes_at(int fd, off_t offset)

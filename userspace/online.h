@@ -59,6 +59,8 @@ int disk_lock_note(struct disk_lock *l, struct json_object *note);
 
 /** note_new() - a note to begin with: what the command is */
 struct json_object *note_new(const char *command);
+/** note_is() - is it this command's; NULL is nobody's */
+bool note_is(struct json_object *note, const char *command);
 
 /** disk_lock_left() - what a dead holder was doing, or NULL (caller frees) */
 struct json_object *disk_lock_left(struct disk_lock *l);

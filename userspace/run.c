@@ -226,6 +226,16 @@ struct json_object *note_new(const char *command)
 	return note;
 }
 
+bool note_is(struct json_object *note, const char *command)
+{
+	struct json_object *o;
+	const char *text = NULL;
+
+	if (note && json_object_object_get_ex(note, "command", &o))
+		text = json_object_get_string(o);
+	return text && !strcmp(text, command);
+}
+
 struct json_object *disk_lock_left(struct disk_lock *l)
 {
 	char *text = calloc(1, NOTE_MAX);

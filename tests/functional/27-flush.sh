@@ -99,28 +99,27 @@ over()		# over PID
 	! kill -0 "$1" 2>/dev/null
 }
 
-if modprobe dm-delay; then
-	dmchain create w.img --size 2G >/dev/null
-	truncate -s 3G w.img
-	loop=$(losetup -f --show w.img)
-	# Writes too, or there are too many of them
-	dmsetup create slow --table "0 $((6 << 20)) delay $loop 0 0 $loop 0 20 $loop 0 300"
-	run_ok "writer: a disk where flushes take their time" dmchain open w /dev/mapper/slow
-	writer &
-	writer=$!
-	sleep 1
-	xfs_io -c fsync /dev/mapper/w &
-	flush=$!
-	wait_for 20 over $flush
-	is $? 0 "writer: a flush ends"
-	over $writer
-	is $? 1 "writer: while there are new blocks being written"
-	pkill xfs_io
-	wait
-	run_ok "writer: close" dmchain close w
-	dmsetup remove slow
-	losetup -d "$loop"
-fi
+modprobe dm-delay
+dmchain create w.img --size 2G >/dev/null
+truncate -s 3G w.img
+loop=$(losetup -f --show w.img)
+# Writes too, or there are too many of them
+dmsetup create slow --table "0 $((6 << 20)) delay $loop 0 0 $loop 0 20 $loop 0 300"
+run_ok "writer: a disk where flushes take their time" dmchain open w /dev/mapper/slow
+writer &
+writer=$!
+sleep 1
+xfs_io -c fsync /dev/mapper/w &
+flush=$!
+wait_for 20 over $flush
+is $? 0 "writer: a flush ends"
+over $writer
+is $? 1 "writer: while there are new blocks being written"
+pkill xfs_io
+wait
+run_ok "writer: close" dmchain close w
+dmsetup remove slow
+losetup -d "$loop"
 
 # --- failures
 

@@ -47,7 +47,8 @@ for ((epoch = ${ONLY_EPOCH:-1}; epoch < ${ONLY_EPOCH:-1} + epochs; epoch++)); do
 	ok "$name: nothing is wrong: $(torture_counts)"
 	judged=$((judged + $(compgen -G 'frozen.*' | wc -l)))
 done
-[ $judged -gt 0 ]
+# One epoch may have had none
+[ $judged -gt 0 ] || [ "${ONLY_EPOCH-}" ]
 is $? 0 "frozen layers were judged"
 no_violations "the gate refused nothing"
 run_ok "close" dmchain close d
